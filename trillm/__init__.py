@@ -1,0 +1,3 @@
+"""trillm: one address in front of the LLM servers that a person or a team runs."""
+
+__version__ = "0.1.0"

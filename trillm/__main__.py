@@ -1,0 +1,5 @@
+"""``python -m trillm``."""
+
+from trillm.cli import main
+
+main()
