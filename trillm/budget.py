@@ -1,0 +1,99 @@
+"""One latency budget per request: a single cancel scope whose deadline and whose cause of death are kept together.
+
+Everything a request does happens inside its budget's scope. The scope can end in three ways that the request's owner
+must tell apart: the deadline passed (:class:`~trillm.errors.BudgetSpent`, naming the phase that spent it), somebody
+cut it on purpose (shutdown, an administrator), or an outer scope was cancelled (the client left). Phases only name what
+the time goes into; children can shrink a budget, never extend it.
+"""
+
+import contextlib
+import enum
+from collections.abc import Iterator
+
+import trio
+from attrs import define, field
+
+from trillm.errors import BudgetSpent, TrillmError
+
+
+class Phase(enum.StrEnum):
+    """What a request is waiting for."""
+
+    QUEUE = "queue"
+    CONNECT = "connect"
+    FIRST_TOKEN = "first_token"  # noqa: S105 - no password
+    STALL = "stall"
+    TOTAL = "total"
+
+
+@define(eq=False)
+class Budget:
+    """The time one request may take.
+
+    Args:
+        limit_s: seconds from ``started`` until the answer, or the first content of a stream, must be there.
+        stall_s: seconds that may pass between two pieces of a stream once it flows.
+        total_s: seconds from ``started`` for a whole stream; None is no limit.
+        started: ``trio.current_time()`` when the request arrived.
+    """
+
+    limit_s: float
+    stall_s: float
+    total_s: float | None = None
+    started: float = field(factory=trio.current_time)
+    phase: Phase = Phase.QUEUE
+    _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False, repr=False)
+    _cause: TrillmError | None = field(default=None, init=False)
+    _flowing: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._scope.deadline = self._first_deadline()
+
+    @contextlib.contextmanager
+    def spend(self) -> Iterator[None]:
+        """Run the body inside the budget. Entered once.
+
+        Raises:
+            BudgetSpent: the deadline passed while the body was waiting.
+            TrillmError: whatever :meth:`cut` was called with.
+        """
+        with self._scope:
+            yield
+        if self._scope.cancelled_caught:
+            raise self._cause or BudgetSpent(self.phase, self._spent_limit())
+
+    def cut(self, cause: TrillmError) -> None:
+        """End the request now, for ``cause``. The first cause wins."""
+        if self._cause is None:
+            self._cause = cause
+            self._scope.cancel()
+
+    def shrink(self, limit_s: float) -> None:
+        """Set the limit that applies from here on, e.g. the chosen server's own; never beyond what it was."""
+        if limit_s < self.limit_s:
+            self.limit_s = limit_s
+            self._scope.deadline = self._first_deadline()
+
+    def left_s(self) -> float:
+        """Seconds until the deadline; negative when it has passed."""
+        return self._scope.deadline - trio.current_time()
+
+    def flow(self) -> None:
+        """Content is flowing: from now on the stall limit counts, anew with every call."""
+        now = trio.current_time()
+        if not self._flowing:
+            self._flowing = True
+            self.phase = Phase.STALL
+        stalled = now + self.stall_s
+        if self.total_s is not None and self.started + self.total_s < stalled:
+            self.phase = Phase.TOTAL
+            stalled = self.started + self.total_s
+        self._scope.deadline = stalled
+
+    def _first_deadline(self) -> float:
+        return self.started + min(self.limit_s, self.total_s or self.limit_s)
+
+    def _spent_limit(self) -> float:
+        if self.phase is Phase.STALL:
+            return self.stall_s
+        return self.total_s if self.phase is Phase.TOTAL and self.total_s else self.limit_s
