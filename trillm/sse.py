@@ -130,13 +130,17 @@ class Scanner:
         if payload == b"[DONE]":
             self.done = True
             return Frame(Kind.DONE, DONE)
-        try:
-            chunk = _decode(payload)
-        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
-            self.malformed += 1
-            return Frame(Kind.MALFORMED, b"")
         raw = event + b"\n\n" if clean else b"data: " + payload.replace(b"\n", b"\ndata: ") + b"\n\n"
-        return self._classified(chunk, raw)
+        try:
+            return self._classified(_decode(payload), raw)
+        except msgspec.ValidationError:
+            if payload.startswith(b"{"):
+                # JSON of a shape we do not know is the client's to judge.
+                return Frame(Kind.CONTENT, raw)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            pass  # counted below, with JSON that is no object
+        self.malformed += 1
+        return Frame(Kind.MALFORMED, b"")
 
     def _classified(self, chunk: _Chunk, raw: bytes) -> Frame:
         error = _error_of(chunk)

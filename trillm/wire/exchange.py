@@ -1,0 +1,259 @@
+"""One HTTP/1.1 request and its response on a kept-alive connection, owned by a ``with`` block.
+
+Whatever happens inside the block, leaving it either returns the connection to :class:`Connections` (the response was
+read to its end and the server keeps it open) or closes it at once, which is how a backend learns that nobody waits any
+more. There is no other place where a connection is freed, and no background task.
+"""
+
+from types import TracebackType
+from typing import Self
+
+import trio
+from attrs import define, field, frozen
+
+from trillm.budget import Budget, Phase
+from trillm.errors import UpstreamFailed
+from trillm.wire import net
+from trillm.wire.response import ResponseReader
+
+
+@frozen
+class Request:
+    """What goes to a backend.
+
+    Args:
+        origin: where it goes.
+        head: request line and headers, ending in the empty line.
+        body: bytes, as counted by the head's content-length.
+    """
+
+    origin: net.Origin
+    head: bytes = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+def build_request(origin: net.Origin, path: str, headers: list[tuple[bytes, bytes]], body: bytes) -> Request:
+    """Build a POST to ``path``; Host, Content-Length and the headers that never change are added here."""
+    lines = [
+        b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-type: application/json\r\naccept-encoding: identity\r\n"
+        b"content-length: %d\r\n" % (path.encode("ascii"), origin.authority.encode("ascii"), len(body))
+    ]
+    lines += [b"%b: %b\r\n" % header for header in headers]
+    return Request(origin, b"".join(lines) + b"\r\n", body)
+
+
+@define(eq=False)
+class Connection:
+    """An open connection and how far its current response has been read."""
+
+    origin: net.Origin
+    stream: trio.abc.Stream
+    reader: ResponseReader = field(factory=ResponseReader)
+    idle_since: float = 0.0
+    reused: bool = False
+
+    async def send(self, request: Request) -> None:
+        """Send the request, small ones in one segment."""
+        if len(request.body) <= 64 * 1024:
+            await self.stream.send_all(request.head + request.body)
+        else:
+            await self.stream.send_all(request.head)
+            await self.stream.send_all(request.body)
+
+    async def read_more(self) -> None:
+        """Wait for the next bytes and parse them.
+
+        Raises:
+            UpstreamFailed: reset, closed too early, or not HTTP.
+        """
+        try:
+            data = await self.stream.receive_some(net.RECEIVE_BYTES)
+        except trio.BrokenResourceError as exc:
+            raise UpstreamFailed("the server broke the connection") from exc
+        if data:
+            self.reader.feed(data)
+        else:
+            self.reader.feed_eof()
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another request can follow on it."""
+        return self.reader.complete and self.reader.keep_alive
+
+
+@define
+class Connections:
+    """The idle keep-alive connections to all backends.
+
+    Args:
+        connect: opens a stream to an origin; tests inject in-memory ones.
+        connect_s: seconds a new connection may take, TLS included.
+        keep_alive_s: seconds an idle connection is trusted; below the 5 s after which uvicorn and cpp-httplib
+            close theirs.
+        max_idle: connections kept per origin.
+    """
+
+    connect: net.Connect = net.connect
+    connect_s: float = 3.0
+    keep_alive_s: float = 4.0
+    max_idle: int = 256
+    opened: int = field(default=0, init=False)
+    _idle: dict[net.Origin, list[Connection]] = field(factory=dict, init=False, repr=False)
+
+    def exchange(self, request: Request, budget: Budget) -> "Exchange":
+        """Return the context manager that sends ``request`` and yields its response."""
+        return Exchange(self, request, budget)
+
+    def take_idle(self, origin: net.Origin) -> Connection | None:
+        """Return the youngest usable idle connection, closing what has gone stale."""
+        idle = self._idle.get(origin, [])
+        while idle:
+            connection = idle.pop()
+            if self._fresh(connection):
+                connection.reused = True
+                connection.reader.reset()
+                return connection
+            net.close_now(connection.stream)
+        return None
+
+    async def open(self, origin: net.Origin) -> Connection:
+        """Open a new connection.
+
+        Raises:
+            UpstreamFailed: refused, unreachable, or slower than ``connect_s``.
+        """
+        with trio.move_on_after(self.connect_s):
+            stream = await self.connect(origin)
+            self.opened += 1
+            return Connection(origin, stream)
+        raise UpstreamFailed(f"cannot connect to {origin.authority} within {self.connect_s:g} s")
+
+    def put_back(self, connection: Connection) -> None:
+        """Keep ``connection`` for the next request, or close it if it cannot carry one."""
+        idle = self._idle.setdefault(connection.origin, [])
+        if connection.reusable and len(idle) < self.max_idle:
+            connection.idle_since = trio.current_time()
+            idle.append(connection)
+        else:
+            net.close_now(connection.stream)
+
+    def close_idle(self, origin: net.Origin | None = None) -> None:
+        """Close the idle connections to ``origin``, or to everyone."""
+        for key in [origin] if origin else list(self._idle):
+            for connection in self._idle.pop(key, []):
+                net.close_now(connection.stream)
+
+    def idle_count(self) -> int:
+        """How many idle connections are kept, over all origins."""
+        return sum(map(len, self._idle.values()))
+
+    def _fresh(self, connection: Connection) -> bool:
+        if trio.current_time() - connection.idle_since > self.keep_alive_s:
+            return False
+        stream = connection.stream
+        transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        return not (isinstance(transport, net.RawStream) and transport.went_stale())
+
+
+@define(eq=False)
+class Exchange:
+    """``async with connections.exchange(request, budget) as exchange``: the response of one request."""
+
+    _connections: Connections
+    _request: Request
+    _budget: Budget
+    _connection: Connection | None = field(default=None, init=False)
+
+    async def __aenter__(self) -> Self:
+        """Send the request and wait for the head of the response.
+
+        Raises:
+            UpstreamFailed: no connection, or it broke. A kept-alive connection that turns out dead before one
+                byte was answered is replaced once: its server had closed it before it saw the request.
+        """
+        try:
+            await self._exchange_heads()
+        except BaseException:
+            self._release()
+            raise
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._release()
+
+    async def _exchange_heads(self) -> None:
+        connection = self._connections.take_idle(self._request.origin)
+        if connection is not None:
+            self._connection = connection
+            try:
+                await self._send_and_wait(connection)
+            except UpstreamFailed:
+                if connection.reader.started:
+                    raise
+                self._release()
+            else:
+                return
+        self._budget.phase = Phase.CONNECT
+        self._connection = await self._connections.open(self._request.origin)
+        await self._send_and_wait(self._connection)
+
+    async def _send_and_wait(self, connection: Connection) -> None:
+        self._budget.phase = Phase.FIRST_TOKEN
+        try:
+            await connection.send(self._request)
+        except trio.BrokenResourceError as exc:
+            raise UpstreamFailed("the server broke the connection while the request was sent") from exc
+        while not connection.reader.head_complete:
+            await connection.read_more()
+
+    @property
+    def status(self) -> int:
+        """The response's status."""
+        return self._open.reader.status
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The response's headers, names in lower case."""
+        return self._open.reader.headers
+
+    async def receive(self) -> bytes:
+        """Return the body bytes of the next wake, or ``b""`` at a clean end.
+
+        Raises:
+            UpstreamFailed: the end was not a clean one.
+        """
+        connection = self._open
+        reader = connection.reader
+        body = reader.take_body()
+        while not body and not reader.complete:
+            await connection.read_more()
+            body = reader.take_body()
+        return body
+
+    async def read(self, max_bytes: int) -> bytes:
+        """Return the rest of the body.
+
+        Raises:
+            UpstreamFailed: it is larger than ``max_bytes``, or cut.
+        """
+        pieces: list[bytes] = []
+        size = 0
+        while piece := await self.receive():
+            size += len(piece)
+            if size > max_bytes:
+                raise UpstreamFailed(f"the server's answer is larger than {max_bytes} bytes")
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    @property
+    def _open(self) -> Connection:
+        if self._connection is None:
+            raise RuntimeError("the exchange is not entered")
+        return self._connection
+
+    def _release(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._connections.put_back(connection)

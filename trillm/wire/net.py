@@ -1,0 +1,215 @@
+"""Sockets for the data path: a thin stream over a non-blocking socket, and the default ``connect``.
+
+``trio.SocketStream`` pays a checkpoint and two conflict checks for every call, which is most of what a small request
+costs. :class:`RawStream` skips them when the kernel can act at once; every *wait* is still a Trio checkpoint, so a
+cancelled task never waits. Tests put in-memory streams in its place: whatever talks to a network takes its
+:data:`Connect` as an argument.
+"""
+
+import os
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from functools import cache
+from typing import Protocol, runtime_checkable
+from urllib.parse import urlsplit
+
+import trio
+from attrs import frozen
+from trio.lowlevel import notify_closing, wait_readable, wait_writable
+
+from trillm.errors import UpstreamFailed
+
+RECEIVE_BYTES = 64 * 1024
+
+
+@frozen
+class Origin:
+    """Where connections go: scheme, host, port (RFC 6454)."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, url: str) -> "Origin":
+        """Return the origin of an http(s) URL."""
+        parts = urlsplit(url)
+        host = (parts.hostname or "").encode("idna").decode("ascii")
+        return cls(parts.scheme, host, parts.port or (443 if parts.scheme == "https" else 80))
+
+    @property
+    def authority(self) -> str:
+        """The value of a Host header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.scheme == "https" else 80) else f"{host}:{self.port}"
+
+
+Connect = Callable[[Origin], Awaitable[trio.abc.Stream]]
+
+
+class RawStream(trio.abc.HalfCloseableStream):
+    """A byte stream on a non-blocking socket that it owns.
+
+    Args:
+        sock: connected; closed by :meth:`aclose` and by nobody else.
+        write_stall_s: seconds without the peer taking a single byte after which a send fails; None waits for ever.
+    """
+
+    def __init__(self, sock: socket.socket, *, write_stall_s: float | None = None) -> None:
+        sock.setblocking(False)
+        self.socket = sock
+        self.write_stall_s = write_stall_s
+
+    @classmethod
+    def take_over(cls, stream: trio.SocketStream, *, write_stall_s: float | None = None) -> "RawStream":
+        """Take the socket out of ``stream``, which is unusable afterwards."""
+        sock = socket.socket(fileno=stream.socket.detach())
+        return cls(sock, write_stall_s=write_stall_s)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send everything. A checkpoint only where it has to wait.
+
+        Raises:
+            trio.BrokenResourceError: the peer is gone, or took nothing for ``write_stall_s``.
+        """
+        sent = self.send_now(data)
+        if sent < len(data):
+            await self._send_rest(memoryview(data)[sent:])
+
+    def send_now(self, data: bytes | bytearray | memoryview) -> int:
+        """Hand the kernel what it takes at once; return how many bytes that was.
+
+        Raises:
+            trio.BrokenResourceError: the peer is gone.
+            trio.ClosedResourceError: this side is closed.
+        """
+        try:
+            return self.socket.send(data)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError as exc:
+            raise self._lost(exc) from exc
+
+    async def _send_rest(self, rest: memoryview) -> None:
+        while rest:
+            await self.wait_send_all_might_not_block()
+            rest = rest[self.send_now(rest) :]
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until the peer took something, at most ``write_stall_s``."""
+        with trio.move_on_after(self.write_stall_s if self.write_stall_s is not None else float("inf")) as scope:
+            try:
+                await wait_writable(self.socket)
+            except OSError as exc:
+                raise self._lost(exc) from exc
+        if scope.cancelled_caught:
+            raise trio.BrokenResourceError(f"the peer took no byte for {self.write_stall_s} s")
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Wait for bytes and return them; ``b""`` at the end. Always a checkpoint."""
+        while True:
+            try:
+                await wait_readable(self.socket)
+                return self.socket.recv(max_bytes or RECEIVE_BYTES)
+            except (BlockingIOError, InterruptedError):
+                continue
+            except OSError as exc:
+                raise self._lost(exc) from exc
+
+    def went_stale(self) -> bool:
+        """Tell whether an idle connection is of no more use: closed by the peer, or with bytes nobody asked for."""
+        try:
+            self.socket.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            return True
+        return True
+
+    async def send_eof(self) -> None:
+        """Close the sending half."""
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError as exc:
+            raise self._lost(exc) from exc
+
+    def close(self) -> None:
+        """Close at once. Whoever waits on it is woken with ClosedResourceError."""
+        if self.socket.fileno() != -1:
+            notify_closing(self.socket)
+            self.socket.close()
+
+    async def aclose(self) -> None:
+        """Close, then let others run once."""
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    def _lost(self, exc: OSError) -> trio.BrokenResourceError | trio.ClosedResourceError:
+        if self.socket.fileno() == -1:
+            return trio.ClosedResourceError("this stream was closed")
+        return trio.BrokenResourceError(f"connection lost: {exc.strerror or exc}")
+
+
+async def connect(origin: Origin) -> trio.abc.Stream:
+    """Open a TCP or TLS connection to ``origin``; no deadline of its own.
+
+    Raises:
+        UpstreamFailed: name not found, refused, unreachable, or the TLS handshake failed.
+    """
+    try:
+        stream = await trio.open_tcp_stream(origin.host, origin.port)
+        stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except OSError as exc:
+        raise UpstreamFailed(f"cannot connect to {origin.authority}: {_reason(exc)}") from exc
+    raw = RawStream.take_over(stream)
+    if origin.scheme != "https":
+        return raw
+    tls = trio.SSLStream(raw, _tls_context(), server_hostname=origin.host, https_compatible=True)
+    try:
+        await tls.do_handshake()
+    except (trio.BrokenResourceError, ssl.SSLError) as exc:
+        await trio.aclose_forcefully(tls)
+        raise UpstreamFailed(f"TLS handshake with {origin.authority} failed: {exc.__cause__ or exc}") from exc
+    except trio.Cancelled:
+        await trio.aclose_forcefully(tls)
+        raise
+    return tls
+
+
+@runtime_checkable
+class _ClosesAtOnce(Protocol):
+    """What our sockets and Trio's in-memory streams have in common."""
+
+    def close(self) -> None: ...
+
+
+def close_now(stream: trio.abc.AsyncResource) -> None:
+    """Close without goodbyes and without waiting: a TLS shutdown alert would have to wait for the peer."""
+    match stream:
+        case trio.SSLStream():
+            close_now(stream.transport_stream)
+        case trio.StapledStream():
+            close_now(stream.send_stream)
+            close_now(stream.receive_stream)
+        case _ClosesAtOnce():
+            stream.close()
+        case _:
+            raise TypeError(f"{type(stream).__name__} cannot be closed without waiting")
+
+
+@cache
+def _tls_context() -> ssl.SSLContext:
+    """Trust what ``SSL_CERT_FILE`` names, else certifi's bundle: the same rule as the control plane's httpx."""
+    import certifi
+
+    return ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
+
+
+def _reason(exc: OSError) -> str:
+    """Say in a few words why a connection was not made. Trio wraps several attempts into one error."""
+    cause = exc.__cause__
+    if isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    reason = cause if isinstance(cause, OSError) else exc
+    return (reason.strerror or str(reason)).lower()
