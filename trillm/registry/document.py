@@ -1,0 +1,106 @@
+"""The registry file as one frozen value: its sections, and that they fit together. Owns no file, does no I/O.
+
+The JSON shape stands in the configuration reference; fields not known here survive reading and writing.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from attrs import evolve, field, frozen
+
+from trillm.errors import ConfigError
+from trillm.registry.entries import INHERIT, Budgets, Route, Server, Target
+from trillm.registry.fields import extra_field, frozen_mapping, section, split
+
+__all__ = ["VERSION", "Budgets", "Document", "Route", "Server", "Target"]
+
+VERSION = 1
+
+
+@frozen
+class Document:
+    """The whole file. Every server a route names is in it.
+
+    Args:
+        version: of the file's shape.
+        budgets: for every server and route that sets none.
+        servers: by name.
+        routes: by name.
+        mcp_servers: upstream MCP servers, as written.
+        extra: fields not known to this version.
+    """
+
+    version: int = VERSION
+    budgets: Budgets = INHERIT
+    servers: Mapping[str, Server] = field(factory=dict, converter=frozen_mapping)
+    routes: Mapping[str, Route] = field(factory=dict, converter=frozen_mapping)
+    mcp_servers: Mapping[str, Any] = field(factory=dict, converter=frozen_mapping, repr=False)
+    extra: Mapping[str, Any] = extra_field()
+
+    def __attrs_post_init__(self) -> None:
+        for route in self.routes.values():
+            for where, target in route.targets().items():
+                if target.server not in self.servers:
+                    raise ConfigError(where, f"no server named {target.server!r}")
+
+    def with_server(self, server: Server) -> "Document":
+        """Return a document with ``server`` added, or in the place of the one of its name."""
+        return evolve(self, servers={**self.servers, server.name: server})
+
+    def without_server(self, name: str) -> "Document":
+        """Return a document without server ``name``; refused while a route needs it."""
+        for route in self.routes.values():
+            if any(target.server == name for target in route.targets().values()):
+                raise ConfigError(f"servers.{name}", f"route {route.name!r} needs it, change that first")
+        return evolve(self, servers=_without(self.servers, name, "server"))
+
+    def with_route(self, route: Route) -> "Document":
+        """Return a document with ``route`` added, or in the place of the one of its name."""
+        return evolve(self, routes={**self.routes, route.name: route})
+
+    def without_route(self, name: str) -> "Document":
+        """Return a document without route ``name``."""
+        return evolve(self, routes=_without(self.routes, name, "route"))
+
+    @classmethod
+    def from_json(cls, raw: Any) -> Self:
+        """Read the JSON object a file holds, or raise :class:`ConfigError` with the path of the bad field."""
+        check_version(section("the file", raw).get("version", VERSION))
+        arguments = split(cls, "", raw)
+        servers = section("servers", arguments.get("servers", {}))
+        routes = section("routes", arguments.get("routes", {}))
+        arguments |= {
+            "servers": {name: Server.from_json(name, value) for name, value in servers.items()},
+            "routes": {name: Route.from_json(name, value) for name, value in routes.items()},
+            "mcp_servers": section("mcp_servers", arguments.get("mcp_servers", {})),
+        }
+        if "budgets" in arguments:
+            arguments["budgets"] = Budgets.from_json(arguments["budgets"])
+        return cls(**arguments)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object to write."""
+        sections = {
+            "version": self.version,
+            "budgets": self.budgets.to_json(),
+            "servers": {name: server.to_json() for name, server in self.servers.items()},
+            "routes": {name: route.to_json() for name, route in self.routes.items()},
+            "mcp_servers": dict(self.mcp_servers),
+        }
+        return {key: value for key, value in sections.items() if value} | dict(self.extra)
+
+
+def check_version(version: Any) -> None:
+    """Raise :class:`ConfigError` unless a file of that version can be read and written without loss."""
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise ConfigError("version", f"must be a whole number from 1: {version!r}")
+    if version > VERSION:
+        problem = f"{version} was written by a newer trillm, this one knows {VERSION}: upgrade trillm"
+        raise ConfigError("version", problem)
+
+
+def _without(entries: Mapping[str, Any], name: str, what: str) -> dict[str, Any]:
+    if name not in entries:
+        there = ", ".join(entries) or "none"
+        raise ConfigError(f"{what}s.{name}", f"no {what} of that name; there are: {there}")
+    return {key: value for key, value in entries.items() if key != name}

@@ -1,0 +1,50 @@
+"""The JSON shape of ``keys.json``: a :class:`~trillm.keys.Keyring` from and to one JSON object. Pure.
+
+``{"version": 1, "keys": {"laptop": {"sha256": "<64 hex digits>", "created": "2026-01-31"}}}``
+"""
+
+import re
+from typing import Any
+
+from trillm.errors import ConfigError
+from trillm.keys import KeyRecord, Keyring
+from trillm.registry.document import check_version
+from trillm.registry.entries import NAME
+from trillm.registry.fields import section
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def from_json(raw: dict[str, Any]) -> Keyring:
+    """Read the JSON object, or raise :class:`ConfigError` with the path of the bad field."""
+    rest = dict(raw)
+    check_version(rest.pop("version", 1))
+    keys = section("keys", rest.pop("keys", {}))
+    return Keyring(tuple(_record(name, value) for name, value in keys.items()), extra=rest)
+
+
+def to_json(keyring: Keyring) -> dict[str, Any]:
+    """Return the JSON object."""
+    keys = {
+        record.name: {"sha256": record.digest, "created": record.created, **record.extra}
+        for record in keyring.records
+    }
+    return {"version": 1, "keys": keys, **keyring.extra}
+
+
+def check_name(name: str) -> None:
+    """Raise :class:`ConfigError` unless ``name`` can name a key."""
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"keys.{name}", "a name holds only letters, digits, '.', '_', '-'; at most 63")
+
+
+def _record(name: str, raw: Any) -> KeyRecord:
+    check_name(name)
+    rest = dict(section(f"keys.{name}", raw))
+    sha256, created = rest.pop("sha256", None), rest.pop("created", "")
+    # The value is not shown: a person may have put the token itself there.
+    if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+        raise ConfigError(f"keys.{name}.sha256", "must be 64 lower-case hex digits")
+    if not isinstance(created, str):
+        raise ConfigError(f"keys.{name}.created", f"must be a date: {created!r}")
+    return KeyRecord(name, sha256, created, rest)
