@@ -8,6 +8,7 @@ the time goes into; children can shrink a budget, never extend it.
 
 import contextlib
 import enum
+import math
 from collections.abc import Iterator
 
 import trio
@@ -89,6 +90,10 @@ class Budget:
             self.phase = Phase.TOTAL
             stalled = self.started + self.total_s
         self._scope.deadline = stalled
+
+    def hold(self) -> None:
+        """Stop the clock while the time is the caller's own, until :meth:`flow`; ``total_s`` still counts."""
+        self._scope.deadline = self.started + self.total_s if self.total_s is not None else math.inf
 
     def _first_deadline(self) -> float:
         return self.started + min(self.limit_s, self.total_s or self.limit_s)

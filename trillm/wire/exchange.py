@@ -100,9 +100,15 @@ class Connections:
     opened: int = field(default=0, init=False)
     _idle: dict[net.Origin, list[Connection]] = field(factory=dict, init=False, repr=False)
 
-    def exchange(self, request: Request, budget: Budget) -> "Exchange":
-        """Return the context manager that sends ``request`` and yields its response."""
-        return Exchange(self, request, budget)
+    def exchange(self, request: Request, budget: Budget, answer_phase: Phase = Phase.TOTAL) -> "Exchange":
+        """Return the context manager that sends ``request`` and yields its response.
+
+        Args:
+            request: what to send, and where.
+            budget: told what the time goes into.
+            answer_phase: the name of the wait for the answer.
+        """
+        return Exchange(self, request, budget, answer_phase)
 
     def take_idle(self, origin: net.Origin) -> Connection | None:
         """Return the youngest usable idle connection, closing what has gone stale."""
@@ -162,6 +168,8 @@ class Exchange:
     _connections: Connections
     _request: Request
     _budget: Budget
+    _answer_phase: Phase
+    connected: float | None = field(default=None, init=False)
     _connection: Connection | None = field(default=None, init=False)
 
     async def __aenter__(self) -> Self:
@@ -200,7 +208,8 @@ class Exchange:
         await self._send_and_wait(self._connection)
 
     async def _send_and_wait(self, connection: Connection) -> None:
-        self._budget.phase = Phase.FIRST_TOKEN
+        self.connected = trio.current_time()
+        self._budget.phase = self._answer_phase
         try:
             await connection.send(self._request)
         except trio.BrokenResourceError as exc:

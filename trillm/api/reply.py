@@ -1,0 +1,67 @@
+"""The gateway's reply over ASGI, run where Quart would iterate a response body.
+
+Quart decides status and headers before the body begins; here the gateway decides them when the first content is there.
+So a view returns an :class:`Answer`, and :class:`Connection`, Quart-Trio's own seam for this, lets it send for itself:
+in the request's task, inside the nursery that Quart-Trio cancels when the client disconnects. No channel, no extra task.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from attrs import define, field
+from quart import Response
+from quart_trio.asgi import TrioASGIHTTPConnection
+
+from trillm.gateway.reply import Headers, Reply
+
+AsgiSend = Callable[[Any], Awaitable[None]]
+
+
+@define
+class AsgiReply:
+    """See :class:`trillm.gateway.reply.Reply`."""
+
+    _send: AsgiSend
+    started: bool = field(default=False, init=False)
+
+    async def start(self, status: int, headers: Headers, *, length: int | None) -> None:
+        """Send the head. Hypercorn holds it until the first piece of the body."""
+        self.started = True
+        if length is not None:
+            headers = [*headers, (b"content-length", b"%d" % length)]
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def send(self, data: bytes) -> None:
+        """Send a piece of the body."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def finish(self, data: bytes = b"") -> None:
+        """End the body."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+
+    def abort(self) -> None:
+        """Nothing to do: Hypercorn closes the connection of an application that returns without an end."""
+
+
+class Answer(Response):
+    """A response that sends itself.
+
+    Args:
+        run: sends it through the reply it is given.
+    """
+
+    timeout = None  # Quart would cut the stream after 60 s
+
+    def __init__(self, run: Callable[[Reply], Awaitable[None]]) -> None:
+        super().__init__(b"")
+        self.run = run
+
+
+class Connection(TrioASGIHTTPConnection):
+    """Quart-Trio's HTTP connection, for which an :class:`Answer` is a response too."""
+
+    async def _send_response(self, send: AsgiSend, response: Any) -> None:
+        if isinstance(response, Answer):
+            await response.run(AsgiReply(send))
+        else:
+            await super()._send_response(send, response)

@@ -1,0 +1,64 @@
+"""Hypercorn's protocols on streams that somebody else accepted.
+
+The listener is the door's, so Hypercorn gets one stream at a time. It shields its writes without a deadline; the streams
+handed over bring their own (:class:`~trillm.wire.net.RawStream`).
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+from attrs import frozen
+from hypercorn.config import Config
+from hypercorn.trio.lifespan import Lifespan
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import wrap_app
+from quart_trio import QuartTrio
+
+KEEP_ALIVE_S = 60.0
+MAX_HEAD_BYTES = 64 * 1024
+
+
+@frozen
+class AppServer:
+    """The application, ready to serve connections.
+
+    Args:
+        serve_connection: serves one stream to its end.
+        close_idle: connections that wait for their next request are closed, the others after their current one.
+    """
+
+    serve_connection: Callable[[Any], Awaitable[None]]
+    close_idle: Callable[[], Awaitable[None]]
+
+
+@asynccontextmanager
+async def open_app_server(app: QuartTrio) -> AsyncIterator[AppServer]:
+    """Start the application's lifespan and yield its server; the lifespan ends with the block."""
+    config = _config()
+    wrapped = wrap_app(app, config.wsgi_max_body_size, mode="asgi")
+    context = WorkerContext(None)
+    lifespan = Lifespan(wrapped, config, {})
+
+    async def serve_connection(stream: Any) -> None:
+        await TCPServer(wrapped, config, context, ConnectionState({}), stream).run()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lifespan.handle_lifespan)
+        await lifespan.wait_for_startup()
+        yield AppServer(serve_connection, context.terminated.set)
+        nursery.cancel_scope.cancel()
+
+
+def _config() -> Config:
+    config = Config()
+    config.keep_alive_timeout = KEEP_ALIVE_S
+    config.h11_max_incomplete_size = MAX_HEAD_BYTES
+    config.h11_pass_raw_headers = False
+    config.include_server_header = False
+    config.accesslog = None
+    config.errorlog = "-"
+    return config

@@ -1,0 +1,106 @@
+"""What trillm says about itself: the model list, readiness, and the whole state for its own command line."""
+
+import time
+from typing import Any
+
+from trillm import __version__
+from trillm.gateway.gateway import Gateway
+from trillm.models import Model
+from trillm.pool.catalog import Catalog, Entry
+from trillm.pool.member import Member, State
+from trillm.pool.pool import Pool
+from trillm.registry.registry import Registry
+
+#: `created` is required by OpenAI's schema, and no server tells it: the start of this process stands for it.
+_STARTED = int(time.time())
+
+
+def model_list(pool: Pool) -> dict[str, Any]:
+    """Return OpenAI's list of models: every public name that a server answers for now."""
+    entries = pool.catalog.entries.values()
+    return {"object": "list", "data": [_model_object(entry) for entry in entries if entry.available]}
+
+
+def model(pool: Pool, name: str) -> dict[str, Any]:
+    """Return one model; raise :class:`~trillm.errors.NoSuchModel`. ``server/model`` is found too."""
+    return _model_object(pool.catalog.find(name))
+
+
+def _model_object(entry: Entry) -> dict[str, Any]:
+    servers = sorted({candidate.member.name for candidate in entry.plan.candidates})
+    described: dict[str, Any] = {
+        "id": entry.name,
+        "object": "model",
+        "created": _STARTED,
+        "owned_by": ", ".join(servers) or "trillm",
+        "capabilities": sorted(entry.capabilities),
+    }
+    lengths = [m.context_length for m in _models(entry) if m.context_length is not None]
+    return described | ({"max_model_len": min(lengths)} if lengths else {})
+
+
+def _models(entry: Entry) -> list[Model]:
+    return [m for c in entry.plan.candidates for m in c.member.models if m.id == c.model]
+
+
+def readiness(gateway: Gateway, registry: Registry) -> dict[str, Any]:
+    """Return whether requests can be answered, and if not why; a broken registry is told but is no reason."""
+    pool = gateway.pool
+    up = [m.name for m in pool.members.values() if m.state(pool.now()) in (State.UP, State.BUSY)]
+    return {
+        "ready": bool(up) and not gateway.stopping,
+        "stopping": gateway.stopping,
+        "servers_up": len(up),
+        "servers": len(pool.members),
+        "registry_error": registry.snapshot.error,
+    }
+
+
+def full(gateway: Gateway, registry: Registry) -> dict[str, Any]:
+    """Return everything the command line shows of a running trillm. Holds no secret."""
+    pool = gateway.pool
+    return {
+        "version": __version__,
+        "ready": readiness(gateway, registry)["ready"],
+        "error": registry.snapshot.error,
+        "running": gateway.running,
+        "servers": [_server(member, pool.now()) for member in pool.members.values()],
+        "models": _models_and_servers(pool.catalog),
+    }
+
+
+def _models_and_servers(catalog: Catalog) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": entry.name,
+            "servers": [candidate.member.name for candidate in entry.plan.candidates],
+            "capabilities": sorted(entry.capabilities),
+            "route": entry.is_route,
+        }
+        for entry in catalog.entries.values()
+    ]
+
+
+def _server(member: Member, now: float) -> dict[str, Any]:
+    return {
+        "name": member.name,
+        "url": member.server.url,
+        "kind": member.backend.kind,
+        "version": member.found.version if member.found else None,
+        "state": member.state(now).value,
+        "source": member.source.value,
+        "models": [
+            {"id": m.id, "capabilities": sorted(m.capabilities), "context_length": m.context_length}
+            for m in member.models
+        ],
+        "in_flight": member.in_flight,
+        "limit": member.limit,
+        "waiting": member.waiting,
+        "first_token_p50_ms": _ms(member.first_token.percentile(0.50)),
+        "first_token_p95_ms": _ms(member.first_token.percentile(0.95)),
+        "last_error": member.last_error,
+    }
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 1)

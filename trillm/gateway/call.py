@@ -1,0 +1,182 @@
+"""One request as the gateway sees it, and how bytes and headers become one.
+
+The body is parsed once, and only as far as the few members that are looked at: prompts, documents and images stay the
+bytes they came as. What is unknown here goes through untouched, so nothing is validated against a closed schema.
+"""
+
+import re
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import trio
+from attrs import field, frozen
+
+from trillm.errors import BadRequest, UnsupportedMediaType
+from trillm.gateway.reply import Headers
+from trillm.models import Operation
+
+#: Request headers that concern the backend too. Everything else is between the caller and us.
+FORWARDED = frozenset({b"traceparent", b"tracestate", b"baggage", b"openai-beta"})
+
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+
+
+@frozen
+class Call:
+    """See the module's docstring.
+
+    Args:
+        id: the request id, the caller's own if it sent one.
+        operation: what is asked for.
+        body: the JSON object, as it came.
+        model: the public name asked for.
+        stream: whether the answer is to be streamed.
+        budget_s: seconds the caller gives (``x-trillm-budget``), or None.
+        caller: the name of the key used, or None.
+        forwarded: headers for the backend.
+        received: ``trio.current_time()`` when the request had arrived.
+    """
+
+    id: str
+    operation: Operation
+    body: bytes = field(repr=False)
+    model: str
+    stream: bool = False
+    budget_s: float | None = None
+    caller: str | None = None
+    forwarded: Headers = field(factory=list, repr=False)
+    received: float = field(factory=trio.current_time)
+
+
+class _Peek(msgspec.Struct):
+    """The members every operation has."""
+
+    model: str
+    stream: bool | None = False
+
+
+class _Chat(_Peek, kw_only=True):
+    messages: list[msgspec.Raw]
+
+
+class _Completions(_Peek, kw_only=True):
+    prompt: str | list[Any]
+
+
+class _Embeddings(_Peek, kw_only=True):
+    input: msgspec.Raw
+
+
+class _Rerank(_Peek, kw_only=True):
+    query: str
+    documents: list[msgspec.Raw] | None = None
+    texts: list[msgspec.Raw] | None = None
+
+
+_DECODERS: dict[Operation, msgspec.json.Decoder[Any]] = {
+    Operation.CHAT: msgspec.json.Decoder(_Chat),
+    Operation.COMPLETIONS: msgspec.json.Decoder(_Completions),
+    Operation.EMBEDDINGS: msgspec.json.Decoder(_Embeddings),
+    Operation.RERANK: msgspec.json.Decoder(_Rerank),
+}
+_STREAMED = (Operation.CHAT, Operation.COMPLETIONS)
+
+
+def read_call(
+    operation: Operation, headers: Sequence[tuple[bytes, bytes]], body: bytes, *, caller: str | None = None
+) -> Call:
+    """Make a call of a request's headers (lower-case names) and its whole body.
+
+    Raises:
+        UnsupportedMediaType: it says that it is not JSON.
+        BadRequest: it is not JSON, not an object, or a member is missing or of the wrong type.
+    """
+    known = dict(headers)
+    _check_type(known.get(b"content-type"))
+    peek = _peek(operation, body)
+    return Call(
+        id=request_id(known.get(b"x-request-id")),
+        operation=operation,
+        body=body,
+        model=peek.model,
+        stream=bool(peek.stream) and operation in _STREAMED,
+        budget_s=_budget(known.get(b"x-trillm-budget")),
+        caller=caller,
+        forwarded=[header for header in headers if header[0] in FORWARDED],
+    )
+
+
+def request_id(given: bytes | None) -> str:
+    """Return the caller's request id if it is fit to be logged and sent on, else a new one."""
+    if given and _REQUEST_ID.fullmatch(given):
+        return given.decode("ascii")
+    return f"req_{uuid.uuid4().hex}"
+
+
+def with_model(body: bytes, model: str) -> bytes:
+    """Return ``body`` with another ``model``, every other member byte for byte as it was."""
+    members: dict[str, msgspec.Raw] = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    members["model"] = msgspec.Raw(msgspec.json.encode(model))
+    return msgspec.json.encode(members)
+
+
+def _check_type(content_type: bytes | None) -> None:
+    kind = (content_type or b"application/json").split(b";")[0].strip().lower()
+    if kind != b"application/json" and not kind.endswith(b"+json"):
+        shown = kind.decode("ascii", "replace")
+        raise UnsupportedMediaType(f"The body must be JSON: send 'content-type: application/json', not {shown!r}.")
+
+
+def _peek(operation: Operation, body: bytes) -> Any:
+    if not body.strip():
+        raise BadRequest("The request body is empty; a JSON object is needed.")
+    try:
+        if not body.isascii():
+            body.decode("utf-8")
+        peek = _DECODERS[operation].decode(body)
+    except UnicodeDecodeError as exc:
+        raise BadRequest(f"The body is not valid UTF-8: {exc.reason} at byte {exc.start}.") from exc
+    except msgspec.ValidationError as exc:
+        raise _wrong_member(str(exc)) from exc
+    except msgspec.DecodeError as exc:
+        raise BadRequest(f"The body is not valid JSON: {exc}.", code="invalid_json") from exc
+    _check_members(operation, peek)
+    return peek
+
+
+def _check_members(operation: Operation, peek: Any) -> None:
+    if not peek.model.strip():
+        raise BadRequest("'model' must name a model.", param="model")
+    if operation is Operation.EMBEDDINGS and bytes(peek.input)[:1] not in (b'"', b"["):
+        raise BadRequest("'input' must be a string or an array.", param="input")
+    if operation is Operation.RERANK and not (peek.documents or peek.texts):
+        raise BadRequest("'documents' must be an array with at least one document.", param="documents")
+
+
+def _wrong_member(message: str) -> BadRequest:
+    """Turn msgspec's message into one that a caller can act on, with the member's name as ``param``."""
+    missing = re.search(r"missing required field `([^`]+)`", message)
+    if missing:
+        return BadRequest(f"Missing required parameter: '{missing[1]}'.", param=missing[1])
+    at = re.search(r"`\$\.([^`]+)`", message)
+    types = re.search(r"Expected `([^`]+)`, got `([^`]+)`", message)
+    if at and types:
+        return BadRequest(f"'{at[1]}' must be of type {types[1]}, not {types[2]}.", param=at[1])
+    if types:
+        return BadRequest(f"The body must be a JSON object, not {types[2]}.")
+    return BadRequest(f"The body is not acceptable: {message}.")
+
+
+def _budget(value: bytes | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < float("inf"):
+        shown = value.decode("ascii", "replace")
+        raise BadRequest(f"x-trillm-budget must be a number of seconds above 0, not {shown!r}.", param="x-trillm-budget")
+    return seconds

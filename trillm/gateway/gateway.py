@@ -1,0 +1,227 @@
+"""The use case: one call in, one reply out, within one budget.
+
+The gateway knows no sockets and no framework. A face gives it a :class:`~trillm.gateway.call.Call` and a
+:class:`~trillm.gateway.reply.Reply` and runs it in a scope that is cancelled when the caller leaves; whatever then
+happens here (deadline, shutdown, the caller gone) is the same cancellation, and unwinds the same ``with`` blocks:
+upstream connection, slot, record.
+"""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+
+import msgspec
+import trio
+from attrs import define, field
+
+from trillm.budget import Budget, Phase
+from trillm.errors import (
+    BadRequest,
+    BudgetSpent,
+    Overloaded,
+    TrillmError,
+    Unavailable,
+    UpstreamBusy,
+    UpstreamFailed,
+    UpstreamRefused,
+)
+from trillm.gateway.call import Call
+from trillm.gateway.journey import Journey, Outcome, RequestFinished, count
+from trillm.gateway.limits import Limits, lease_limit_s, open_budget
+from trillm.gateway.outgoing import outgoing
+from trillm.gateway.relay import refused, relay_plain, relay_stream
+from trillm.gateway.reply import ClientLeft, Headers, Reply
+from trillm.gateway.retry import Attempts, RetryTokens
+from trillm.metrics import Metrics
+from trillm.models import Operation
+from trillm.pool.catalog import Entry
+from trillm.pool.pool import Lease, Pool
+from trillm.wire.exchange import Connections
+
+log = logging.getLogger(__name__)
+
+_STATED_OUTCOMES = (
+    (BudgetSpent, Outcome.BUDGET),
+    ((Overloaded, UpstreamBusy), Outcome.SHED),
+    ((BadRequest, UpstreamRefused), Outcome.REFUSED),
+    ((UpstreamFailed, Unavailable), Outcome.FAILED),
+)
+
+
+class Stopping(Unavailable):
+    """trillm is shutting down."""
+
+    code = "stopping"
+
+
+@define(eq=False)
+class Gateway:
+    """See the module's docstring.
+
+    Args:
+        pool: who serves.
+        connections: how they are reached.
+        limits: returns the budgets in force now.
+        publish: where :class:`RequestFinished` goes.
+        metrics: what is counted.
+    """
+
+    pool: Pool
+    connections: Connections
+    limits: Callable[[], Limits]
+    publish: Callable[[object], None]
+    metrics: Metrics
+    stopping: bool = field(default=False, init=False)
+    _running: set[Budget] = field(factory=set, init=False, repr=False)
+    _retry_tokens: RetryTokens = field(factory=RetryTokens, init=False, repr=False)
+
+    async def handle(self, call: Call, reply: Reply) -> None:
+        """Answer ``call`` through ``reply``. Raises nothing but Cancelled; each call ends in one record."""
+        journey = Journey(call)
+        try:
+            await self._answer(call, reply, journey)
+            journey.outcome = Outcome.OK
+        except TrillmError as error:
+            _note(journey, error)
+            await self._answer_error(call, reply, error, journey)
+        except ClientLeft:
+            journey.outcome = Outcome.CLIENT_GONE
+        except Exception:
+            log.exception("request broken id=%s", call.id)
+            journey.outcome = Outcome.BROKEN
+            await self._answer_error(call, reply, TrillmError("trillm failed; its log says why."), journey)
+        finally:
+            self._record(journey)
+
+    @property
+    def running(self) -> int:
+        """How many calls are being answered."""
+        return len(self._running)
+
+    def cut_all(self, reason: str) -> None:
+        """End every running call now: with an error event where a stream has begun, else with a 503."""
+        for budget in tuple(self._running):
+            budget.cut(Stopping(reason))
+
+    async def _answer(self, call: Call, reply: Reply, journey: Journey) -> None:
+        if self.stopping:
+            raise Stopping("trillm is stopping; try again in a moment.")
+        entry = self.pool.catalog.resolve(call.model, call.operation)
+        budget = open_budget(call, entry, self.limits())
+        try:
+            with self._running_call(budget), budget.spend():
+                await self._attempts(call, entry, budget, reply, journey)
+        except BudgetSpent as spent:
+            self._blame(journey, spent, call)
+            raise
+
+    @contextlib.contextmanager
+    def _running_call(self, budget: Budget) -> Iterator[None]:
+        self._running.add(budget)
+        try:
+            yield
+        finally:
+            self._running.discard(budget)
+
+    async def _attempts(self, call: Call, entry: Entry, budget: Budget, reply: Reply, journey: Journey) -> None:
+        """Try servers until one answers. Once content went out there is no other attempt."""
+        self._retry_tokens.earn()
+        attempts = Attempts(entry.plan, self._retry_tokens)
+        failed: UpstreamFailed | None = None
+        while True:
+            try:
+                async with self.pool.lease(entry.plan, budget, tried=attempts.tried) as lease:
+                    member = lease.member
+                    journey.lease(lease)
+                    budget.shrink(lease_limit_s(call, entry, member.server, self.limits()))
+                    failed = await self._attempt(call, lease, budget, reply, journey)
+            except Unavailable:
+                if failed is None:
+                    raise
+                raise failed from None  # what the last server said tells more than "nobody is left"
+            if failed is None:
+                return
+            if reply.started:
+                raise failed
+            pause_s = attempts.next_pause_s(member, failed, budget)
+            self.metrics.retried(member.name)
+            log.info("attempt failed id=%s server=%s error=%s", call.id, member.name, failed.message)
+            await trio.sleep(pause_s)
+
+    async def _attempt(
+        self, call: Call, lease: Lease, budget: Budget, reply: Reply, journey: Journey
+    ) -> UpstreamFailed | None:
+        """Put the call to the leased server; return why it failed if another might do better."""
+        try:
+            await self._exchange(call, lease, budget, reply, journey)
+        except UpstreamBusy as busy:
+            return busy  # full, not broken
+        except UpstreamFailed as failed:
+            lease.failed(failed)
+            return failed
+        except UpstreamRefused:
+            lease.succeeded()
+            raise
+        lease.succeeded()
+        return None
+
+    async def _exchange(self, call: Call, lease: Lease, budget: Budget, reply: Reply, journey: Journey) -> None:
+        answer_phase = Phase.FIRST_TOKEN if call.stream else Phase.TOTAL
+        backend = lease.member.backend
+        async with self.connections.exchange(outgoing(call, lease), budget, answer_phase) as exchange:
+            journey.connected = exchange.connected
+            if exchange.status >= 300:
+                raise await refused(exchange, backend)
+            if call.stream:
+                await relay_stream(call, exchange, reply, journey, budget)
+            else:
+                await relay_plain(call, lease, exchange, reply, journey)
+        first_token_s = journey.since(journey.leased, journey.first_token)
+        if first_token_s is not None:
+            lease.member.first_token.add(first_token_s)
+
+    def _blame(self, journey: Journey, spent: BudgetSpent, call: Call) -> None:
+        """Hold a missed budget against the server that missed it; never a wish of the caller's that was too short."""
+        member = self.pool.members.get(journey.server or "")
+        if member is not None and call.budget_s is None and spent.phase not in (Phase.QUEUE, Phase.TOTAL):
+            self.pool.failed(member, spent)
+
+    async def _answer_error(self, call: Call, reply: Reply, error: TrillmError, journey: Journey) -> None:
+        """Say what went wrong, in the way that the reply still allows."""
+        try:
+            if not reply.started:
+                await send_error(reply, error, self._context(call, journey))
+                journey.status = error.status
+            elif call.stream:
+                await reply.finish(b"data: " + msgspec.json.encode(error.envelope()) + b"\n\n")
+            else:
+                reply.abort()
+        except ClientLeft:
+            journey.outcome = Outcome.CLIENT_GONE
+
+    def _context(self, call: Call, journey: Journey) -> Headers:
+        headers = [(b"x-request-id", call.id.encode()), (b"server-timing", journey.server_timing())]
+        if journey.server is not None:
+            headers.append((b"x-trillm-server", journey.server.encode()))
+        return headers
+
+    def _record(self, journey: Journey) -> None:
+        journey.ended = trio.current_time()
+        count(self.metrics, journey)
+        self.publish(RequestFinished(journey))
+        log.info("request", extra={"fields": journey.fields()})
+
+
+async def send_error(reply: Reply, error: TrillmError, headers: Headers) -> None:
+    """Answer with ``error`` in OpenAI's envelope; for faces too, when a request never becomes a call."""
+    body = msgspec.json.encode(error.envelope())
+    await reply.start(error.status, [(b"content-type", b"application/json"), *headers, *error.headers()], length=len(body))
+    await reply.finish(body)
+
+
+def _note(journey: Journey, error: TrillmError) -> None:
+    journey.error = error.message
+    if isinstance(error, Stopping):
+        journey.outcome = Outcome.STOPPED
+        return
+    journey.outcome = next((outcome for kinds, outcome in _STATED_OUTCOMES if isinstance(error, kinds)), Outcome.BROKEN)

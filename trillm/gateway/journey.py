@@ -1,0 +1,128 @@
+"""What happened to one request: its timings and how it ended. A plain record, kept by the gateway."""
+
+import enum
+
+import trio
+from attrs import define, frozen
+
+from trillm.gateway.call import Call
+from trillm.metrics import Metrics
+from trillm.pool.pool import Lease
+from trillm.sse import Usage
+
+
+class Outcome(enum.StrEnum):
+    """How a request ended."""
+
+    OK = "ok"
+    REFUSED = "refused"  # by us or by the backend: the caller's fault
+    SHED = "shed"  # too busy
+    FAILED = "failed"  # no backend could answer
+    BUDGET = "budget"  # out of time
+    CLIENT_GONE = "client_gone"
+    STOPPED = "stopped"  # trillm was shut down
+    BROKEN = "broken"  # a defect of ours
+
+
+@define
+class Journey:
+    """Filled in while the request is under way. All times are on Trio's clock, in seconds."""
+
+    call: Call
+    server: str | None = None
+    attempts: int = 0
+    leased: float | None = None
+    connected: float | None = None
+    first_token: float | None = None
+    status: int = 0
+    outcome: Outcome = Outcome.CLIENT_GONE
+    error: str | None = None
+    usage: Usage | None = None
+    ended: float | None = None
+
+    def lease(self, lease: Lease) -> None:
+        """A server was found."""
+        self.attempts += 1
+        self.server = lease.member.name
+        self.leased = trio.current_time()
+        self.connected = None
+
+    def content(self) -> None:
+        """The first content is there."""
+        if self.first_token is None:
+            self.first_token = trio.current_time()
+
+    def since(self, begin: float | None, end: float | None) -> float | None:
+        """Return the seconds between two marks, if both were reached."""
+        return None if begin is None or end is None else max(0.0, end - begin)
+
+    @property
+    def queue_s(self) -> float | None:
+        """Seconds until a slot was had, earlier attempts included."""
+        return self.since(self.call.received, self.leased)
+
+    @property
+    def connect_s(self) -> float | None:
+        """Seconds from the slot to an open connection."""
+        return self.since(self.leased, self.connected)
+
+    @property
+    def first_token_s(self) -> float | None:
+        """Seconds from arrival to the first content."""
+        return self.since(self.call.received, self.first_token)
+
+    @property
+    def total_s(self) -> float:
+        """Seconds from arrival to the end, or to now."""
+        return (self.ended or trio.current_time()) - self.call.received
+
+    def server_timing(self) -> bytes:
+        """Return the value of a ``server-timing`` header (W3C), in milliseconds."""
+        marks = {
+            "queue": self.queue_s,
+            "connect": self.connect_s,
+            "first-token": self.first_token_s,
+            "total": self.total_s,
+        }
+        return ", ".join(f"{name};dur={s * 1000:.1f}" for name, s in marks.items() if s is not None).encode()
+
+    def fields(self) -> dict[str, object]:
+        """Return the log line of the request: everything an operator asks for first, nothing a caller wrote."""
+        usage = self.usage or Usage()
+        return {
+            "id": self.call.id,
+            "operation": str(self.call.operation),
+            "model": self.call.model,
+            "stream": self.call.stream,
+            "server": self.server,
+            "caller": self.call.caller,
+            "outcome": str(self.outcome),
+            "status": self.status or None,
+            "attempts": self.attempts,
+            "queue_s": self.queue_s,
+            "connect_s": self.connect_s,
+            "first_token_s": self.first_token_s,
+            "total_s": self.total_s,
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "error": self.error,
+        }
+
+
+def count(metrics: Metrics, journey: Journey) -> None:
+    """Add a journey that has ended to the metrics."""
+    operation, server = str(journey.call.operation), journey.server or ""
+    metrics.finished(operation, server, str(journey.outcome), journey.status)
+    metrics.took(
+        operation, server, total_s=journey.total_s, first_token_s=journey.first_token_s, queue_s=journey.queue_s
+    )
+    if journey.usage is not None:
+        usage = journey.usage
+        metrics.used(operation, server, prompt=usage.prompt_tokens or 0, completion=usage.completion_tokens or 0)
+
+
+@frozen
+class RequestFinished:
+    """A request has ended, one way or another."""
+
+    journey: Journey

@@ -1,0 +1,72 @@
+"""Which latency budget a call has. The nearest setting wins: the caller's header, the route, the server, the operation.
+
+A caller may ask for more or less than is configured, up to the ceiling. ``x-stainless-read-timeout`` is not an order:
+every OpenAI client sends one, 600 s by default.
+"""
+
+from attrs import frozen
+
+from trillm.budget import Budget
+from trillm.gateway.call import Call
+from trillm.models import Operation
+from trillm.pool.catalog import Entry
+from trillm.registry.document import Budgets, Server
+
+
+@frozen
+class Limits:
+    """Seconds, all set: the defaults under whatever the registry and the command line say.
+
+    Args:
+        chat: until the whole answer, or the first content of a stream; completions too.
+        embeddings: until the whole answer.
+        rerank: until the whole answer.
+        stall: between two pieces of a stream; None is as long as its operation's budget.
+        total: a whole stream; None is no limit.
+        ceiling: the most a caller may ask for.
+    """
+
+    chat: float = 5.0
+    embeddings: float = 2.0
+    rerank: float = 3.0
+    stall: float | None = None
+    total: float | None = None
+    ceiling: float = 600.0
+
+    def for_operation(self, operation: Operation) -> float:
+        """Return the seconds of ``operation``."""
+        seconds: float = getattr(self, operation.budget_name)
+        return seconds
+
+
+def limits_of(*sections: Budgets) -> Limits:
+    """Return the limits that the ``sections`` make together; the first that sets a value wins."""
+    defaults = Limits()
+    values = {}
+    for name in ("chat", "embeddings", "rerank", "stall", "total", "ceiling"):
+        given = (getattr(section, name) for section in sections)
+        values[name] = next((value for value in given if value is not None), getattr(defaults, name))
+    return Limits(**values)
+
+
+def open_budget(call: Call, entry: Entry, limits: Limits) -> Budget:
+    """Return the budget of ``call``, started at its arrival, generous enough for every server it may go to."""
+    servers = [candidate.member.server for candidate in entry.plan.candidates]
+    limit_s = max((lease_limit_s(call, entry, server, limits) for server in servers), default=limits.chat)
+    return Budget(
+        limit_s=limit_s,
+        stall_s=entry.budgets.stall or limits.stall or limits.for_operation(call.operation),
+        total_s=(entry.budgets.total or limits.total) if call.stream else None,
+        started=call.received,
+    )
+
+
+def lease_limit_s(call: Call, entry: Entry, server: Server, limits: Limits) -> float:
+    """Return the seconds from arrival that ``call`` may take when ``server`` answers it."""
+    if call.budget_s is not None:
+        return min(call.budget_s, limits.ceiling)
+    return (
+        entry.budgets.for_operation(call.operation)
+        or server.budgets.for_operation(call.operation)
+        or limits.for_operation(call.operation)
+    )

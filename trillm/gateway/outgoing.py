@@ -1,0 +1,33 @@
+"""What goes to the backend: its own path, its own name for the model, its own key, and none of the caller's secrets."""
+
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from trillm import __version__
+from trillm.backends.base import Backend
+from trillm.gateway.call import Call, with_model
+from trillm.models import Operation
+from trillm.pool.pool import Lease
+from trillm.wire.exchange import Request, build_request
+from trillm.wire.net import Origin
+
+_USER_AGENT = f"trillm/{__version__}".encode()
+
+
+def outgoing(call: Call, lease: Lease) -> Request:
+    """Build the request that puts ``call`` to the leased server."""
+    server, backend = lease.member.server, lease.member.backend
+    origin, path = _endpoint(backend, server.url, call.operation)
+    body = call.body if lease.model == call.model else with_model(call.body, lease.model)
+    headers = [(b"user-agent", _USER_AGENT), (b"x-request-id", call.id.encode()), *call.forwarded]
+    headers.append((b"accept", b"text/event-stream" if call.stream else b"application/json"))
+    if server.api_key:
+        headers.append((b"authorization", b"Bearer " + server.api_key.encode()))
+    return build_request(origin, path, headers, backend.request_body(call.operation, body, lease.model))
+
+
+@lru_cache(maxsize=1024)
+def _endpoint(backend: Backend, url: str, operation: Operation) -> tuple[Origin, str]:
+    endpoint = backend.endpoint(url, operation)
+    parts = urlsplit(endpoint)
+    return Origin.of(endpoint), parts.path + (f"?{parts.query}" if parts.query else "")

@@ -1,0 +1,138 @@
+"""Every public model name and who serves it: an immutable value, rebuilt whenever a server or a route changes.
+
+A name means, in this order: a route; ``server/model``; the bare name of a model, which pools every server that has it.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+from attrs import frozen
+
+from trillm.errors import BadRequest, NoSuchModel
+from trillm.models import Capability, Operation
+from trillm.pool.choose import Candidate, Plan
+from trillm.pool.member import Member
+from trillm.registry.document import Budgets, Route, Target
+
+_NO_BUDGETS = Budgets()
+
+
+@frozen
+class Entry:
+    """One public name.
+
+    Args:
+        name: what a caller writes into ``model``.
+        plan: who serves it.
+        capabilities: what any of those servers says it can do; empty when none tells.
+        budgets: the route's own, if it is one.
+        is_route: whether an operator made this name.
+    """
+
+    name: str
+    plan: Plan
+    capabilities: frozenset[Capability] = frozenset()
+    budgets: Budgets = _NO_BUDGETS
+    is_route: bool = False
+
+    @property
+    def available(self) -> bool:
+        """Whether a server that has it is up, as far as probes tell."""
+        return any(c.member.server.enabled and c.member.reachable is not False for c in self.plan.candidates)
+
+
+@frozen
+class Catalog:
+    """All names at one moment. One request uses one catalog throughout."""
+
+    entries: Mapping[str, Entry]
+    members: Mapping[str, Member]
+
+    def resolve(self, name: str, operation: Operation) -> Entry:
+        """Return who serves ``name``.
+
+        Raises:
+            NoSuchModel: nobody; the message names what is close.
+            BadRequest: everyone who serves it says that it cannot do ``operation``; the message says who could.
+        """
+        entry = self.find(name)
+        if entry.capabilities and operation.capability not in entry.capabilities:
+            raise BadRequest(self._incapable(entry, operation), param="model", code="model_not_capable")
+        return entry
+
+    def find(self, name: str) -> Entry:
+        """Return the entry of ``name``, whatever it can do; raise :class:`NoSuchModel`."""
+        entry = self.entries.get(name) or self._qualified(name)
+        if entry is None:
+            raise NoSuchModel(self._unknown(name), param="model")
+        return entry
+
+    def _qualified(self, name: str) -> Entry | None:
+        """Resolve ``server/model``."""
+        server, slash, model = name.partition("/")
+        member = self.members.get(server)
+        if not slash or member is None:
+            return None
+        known = {m.id: m for m in member.models}
+        if model not in known and member.models_known:
+            return None
+        capabilities = known[model].capabilities if model in known else frozenset()
+        return Entry(name, Plan(name, (Candidate(member, model),)), capabilities)
+
+    def _unknown(self, name: str) -> str:
+        qualified = [f"{m.name}/{model.id}" for m in self.members.values() for model in m.models]
+        names = [*self.entries, *qualified]
+        close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        if close:
+            return f"The model {name!r} does not exist. Did you mean {' or '.join(map(repr, close))}?"
+        if not self.entries:
+            return f"The model {name!r} does not exist: no server offers any model now."
+        listed = ", ".join(map(repr, sorted(self.entries)[:10]))
+        return f"The model {name!r} does not exist. There are: {listed}{', …' if len(self.entries) > 10 else ''}."
+
+    def _incapable(self, entry: Entry, operation: Operation) -> str:
+        wanted = operation.capability
+        able = [repr(name) for name, other in sorted(self.entries.items()) if wanted in other.capabilities]
+        who = f"These can: {', '.join(able[:10])}." if able else "No model here can."
+        return f"The model {entry.name!r} cannot do {wanted} (it can do: {', '.join(sorted(entry.capabilities))}). {who}"
+
+
+def build_catalog(members: Mapping[str, Member], routes: Iterable[Route]) -> Catalog:
+    """Build the catalog of what the enabled ``members`` serve and what the ``routes`` name."""
+    enabled = {name: member for name, member in members.items() if member.server.enabled}
+    entries = _bare_names(enabled.values())
+    for route in routes:
+        entries[route.name] = _route_entry(route, enabled)
+    return Catalog(entries, enabled)
+
+
+def _bare_names(members: Iterable[Member]) -> dict[str, Entry]:
+    serving: dict[str, list[Candidate]] = {}
+    for member in members:
+        for model in member.models:
+            serving.setdefault(model.id, []).append(Candidate(member, model.id))
+    return {
+        name: Entry(name, Plan(name, tuple(candidates)), _capabilities(candidates))
+        for name, candidates in serving.items()
+    }
+
+
+def _route_entry(route: Route, members: Mapping[str, Member]) -> Entry:
+    primary, fallback = _candidates(route.to, members), _candidates(route.fallback, members)
+    plan = Plan(route.name, primary, fallback)
+    return Entry(route.name, plan, _capabilities(plan.candidates), route.budgets, is_route=True)
+
+
+def _candidates(targets: Iterable[Target], members: Mapping[str, Member]) -> tuple[Candidate, ...]:
+    return tuple(Candidate(members[t.server], t.model) for t in targets if t.server in members)
+
+
+def _capabilities(candidates: Iterable[Candidate]) -> frozenset[Capability]:
+    """Join what the servers say of the model; one that says nothing may be able to do anything."""
+    joined: set[Capability] = set()
+    for candidate in candidates:
+        model = next((m for m in candidate.member.models if m.id == candidate.model), None)
+        if model is None or not model.capabilities:
+            return frozenset()
+        joined |= model.capabilities
+    return frozenset(joined)

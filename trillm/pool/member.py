@@ -1,0 +1,103 @@
+"""One backend server as the pool sees it: its settings, what a probe found, its slots and how it has been doing.
+
+State only; decisions are in :mod:`trillm.pool.choose`, waiting in :mod:`trillm.pool.pool`.
+"""
+
+import enum
+
+from attrs import define, field
+
+from trillm.backends import KINDS
+from trillm.backends.base import Backend
+from trillm.models import Found, Model
+from trillm.pool.breaker import Breaker
+from trillm.pool.latency import Window
+from trillm.registry.document import Server
+
+
+class Source(enum.StrEnum):
+    """How a server came to be here."""
+
+    REGISTRY = "registry"
+    DISCOVERED = "discovered"
+    BUILTIN = "builtin"
+
+
+class State(enum.StrEnum):
+    """What an operator is shown."""
+
+    STARTING = "starting"  # not probed yet
+    UP = "up"
+    BUSY = "busy"  # up, and every slot taken
+    DOWN = "down"  # the last probe, or several requests in a row, failed
+    DISABLED = "disabled"
+
+
+@define(eq=False)
+class Member:
+    """See the module's docstring.
+
+    Args:
+        server: its settings, replaced when the registry changes.
+        source: how it came to be here.
+    """
+
+    server: Server
+    source: Source = Source.REGISTRY
+    found: Found | None = None
+    reachable: bool | None = None
+    last_error: str | None = None
+    in_flight: int = 0
+    waiting: int = 0
+    breaker: Breaker = field(factory=Breaker)
+    first_token: Window = field(factory=Window)
+    service: Window = field(factory=Window)
+
+    @property
+    def name(self) -> str:
+        """The server's name."""
+        return self.server.name
+
+    @property
+    def backend(self) -> Backend:
+        """How this kind of server differs; the generic one until its kind is known."""
+        kind = self.server.kind or (self.found.kind if self.found else "openai")
+        return KINDS[kind]
+
+    @property
+    def limit(self) -> int | None:
+        """How many requests it is sent at once: what the registry says, else its own number of slots; None is no limit."""
+        return self.server.max_concurrent or (self.found.slots if self.found else None)
+
+    @property
+    def has_slot(self) -> bool:
+        """Whether one more request fits now."""
+        return self.limit is None or self.in_flight < self.limit
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """What it serves: what the registry says, with what the probe knows of it; else all the probe found."""
+        found = self.found.models if self.found else ()
+        if not self.server.models:
+            return found
+        known = {model.id: model for model in found}
+        return tuple(known.get(name, Model(name)) for name in self.server.models)
+
+    @property
+    def models_known(self) -> bool:
+        """Whether :attr:`models` can be relied on to be everything it serves."""
+        return bool(self.server.models) or self.found is not None
+
+    def usable(self, now: float) -> bool:
+        """Tell whether a request may be sent to it at all at ``now``, slots aside."""
+        return self.server.enabled and self.reachable is not False and self.breaker.admits(now)
+
+    def state(self, now: float) -> State:
+        """Return what to show an operator."""
+        if not self.server.enabled:
+            return State.DISABLED
+        if self.reachable is False or not self.breaker.admits(now):
+            return State.DOWN
+        if self.reachable is None:
+            return State.STARTING
+        return State.UP if self.has_slot else State.BUSY

@@ -1,0 +1,118 @@
+"""Looks after every server's health with cheap requests: never a generation, never waking a sleeping model."""
+
+import math
+
+import trio
+from attrs import define, field, frozen
+
+from trillm.backends.detect import inspect
+from trillm.errors import TrillmError, UpstreamFailed
+from trillm.models import Found
+from trillm.pool.member import Member
+from trillm.pool.pool import Pool
+from trillm.wire.control import Control
+
+
+@frozen
+class ProbeSettings:
+    """How often and how long.
+
+    Args:
+        every_s: seconds between two probes of a server that is up.
+        down_every_s: seconds between two probes of one that is down.
+        within_s: seconds a probe may take.
+        first_round_s: seconds the start waits for the first answers.
+    """
+
+    every_s: float = 5.0
+    down_every_s: float = 1.0
+    within_s: float = 3.0
+    first_round_s: float = 1.0
+
+
+@define
+class _Schedule:
+    """When each member is next due. Members are compared by identity: one that was replaced is a new one."""
+
+    settings: ProbeSettings
+    _due: dict[Member, float] = field(factory=dict, init=False)
+
+    def take_due(self, members: list[Member], now: float) -> list[Member]:
+        """Return who is to be probed now; they are not due again until :meth:`done`."""
+        self._due = {member: at for member, at in self._due.items() if member in members}
+        due = [m for m in members if m.server.enabled and self._due.get(m, -math.inf) <= now]
+        self._due |= dict.fromkeys(due, math.inf)
+        return due
+
+    def done(self, member: Member, now: float) -> None:
+        """Note that a probe of ``member`` has ended."""
+        pause_s = self.settings.every_s if member.reachable else self.settings.down_every_s
+        self._due[member] = now + pause_s
+
+    def next_at(self) -> float:
+        """Return when the next one is due."""
+        return min(self._due.values(), default=math.inf)
+
+
+async def serve_probes(
+    pool: Pool,
+    http: Control,
+    *,
+    settings: ProbeSettings | None = None,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Probe every member of ``pool`` again and again; ready after the first round, or ``first_round_s``."""
+    settings = settings or ProbeSettings()
+    schedule = _Schedule(settings)
+    first_round = _Countdown()
+
+    async def probe(member: Member) -> None:
+        pool.probed(member, await probe_once(member, http, within_s=settings.within_s))
+        schedule.done(member, trio.current_time())
+        first_round.done(member)
+
+    def start_due() -> list[Member]:
+        due = schedule.take_due(list(pool.members.values()), trio.current_time())
+        for member in due:
+            nursery.start_soon(probe, member)
+        return due
+
+    async with trio.open_nursery() as nursery:
+        with trio.move_on_after(settings.first_round_s):
+            await first_round.wait_for(start_due())
+        task_status.started()
+        while True:
+            changed = pool.changed
+            start_due()
+            # At least every `down_every_s`, since a probe that ends sets its member's next turn.
+            with trio.move_on_at(min(schedule.next_at(), trio.current_time() + settings.down_every_s)):
+                await changed.wait()
+
+
+async def probe_once(member: Member, http: Control, *, within_s: float) -> Found | TrillmError:
+    """Ask one server what it is and has; an error is an outcome like any other."""
+    server = member.server
+    try:
+        with trio.move_on_after(within_s):
+            return await inspect(http, server.url, kind=server.kind, api_key=server.api_key)
+    except TrillmError as exc:
+        return exc
+    return UpstreamFailed(f"no answer to a probe within {within_s:g} s")
+
+
+@define
+class _Countdown:
+    """Wakes who waits until each of some members was probed once."""
+
+    _left: set[Member] = field(factory=set, init=False)
+    _over: trio.Event = field(factory=trio.Event, init=False)
+
+    async def wait_for(self, members: list[Member]) -> None:
+        self._left.update(members)
+        if self._left:
+            await self._over.wait()
+
+    def done(self, member: Member) -> None:
+        self._left.discard(member)
+        if not self._left:
+            self._over.set()

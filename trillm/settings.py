@@ -1,0 +1,52 @@
+"""What ``trillm serve`` was told: one frozen value, made by the command line or by a test."""
+
+from pathlib import Path
+
+from attrs import field, frozen
+
+from trillm.logs import LogFormat
+from trillm.registry.document import Budgets
+
+DEFAULT_PORT = 8377
+
+
+@frozen
+class ServeSettings:
+    """See ``trillm serve --help``; the registry file holds the rest.
+
+    Args:
+        config: the registry file.
+        host: address to bind.
+        port: port to bind; 0 is any free one.
+        chat_budget_s: overrides the registry's; likewise the next two.
+        embeddings_budget_s: seconds.
+        rerank_budget_s: seconds.
+        discover: whether to look for local servers while the registry names none.
+        auth: False ignores the keys.
+        allowed_hosts: names in ``Host`` that are ours although this machine does not know.
+        max_body_bytes: of a request.
+        max_connections: open at once.
+        log_format: see :mod:`trillm.logs`.
+        log_level: a level of :mod:`logging`, lower case.
+        drain_s: seconds that running requests get at a stop.
+    """
+
+    config: Path
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    chat_budget_s: float | None = None
+    embeddings_budget_s: float | None = None
+    rerank_budget_s: float | None = None
+    discover: bool = True
+    auth: bool = True
+    allowed_hosts: tuple[str, ...] = field(default=(), converter=tuple)
+    max_body_bytes: int = 64 * 1024 * 1024
+    max_connections: int = 10_000
+    log_format: LogFormat = "text"
+    log_level: str = "info"
+    drain_s: float = 30.0
+
+    @property
+    def budgets(self) -> Budgets:
+        """The budgets given on the command line; they win over the registry's top-level ones."""
+        return Budgets(chat=self.chat_budget_s, embeddings=self.embeddings_budget_s, rerank=self.rerank_budget_s)
