@@ -10,7 +10,7 @@ from attrs import evolve, field, frozen
 
 from trillm.errors import ConfigError
 from trillm.registry.entries import INHERIT, Budgets, Route, Server, Target
-from trillm.registry.fields import extra_field, frozen_mapping, section, split
+from trillm.registry.fields import extra_field, frozen_mapping, read_fields, section
 
 __all__ = ["VERSION", "Budgets", "Document", "Route", "Server", "Target"]
 
@@ -66,7 +66,7 @@ class Document:
     def from_json(cls, raw: Any) -> Self:
         """Read the JSON object a file holds, or raise :class:`ConfigError` with the path of the bad field."""
         check_version(section("the file", raw).get("version", VERSION))
-        arguments = split(cls, "", raw)
+        arguments = read_fields(cls, "", raw)
         servers = section("servers", arguments.get("servers", {}))
         routes = section("routes", arguments.get("routes", {}))
         arguments |= {

@@ -1,72 +1,17 @@
 """What the registry file holds: budgets, servers, targets and routes. Pure values, valid or not existing."""
 
 import os
-import re
 from collections.abc import Mapping
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
 from trillm.errors import ConfigError
 from trillm.models import Operation
-from trillm.registry.fields import extra_field, must, plain, split, within
+from trillm.registry import checks
+from trillm.registry.fields import extra_field, read_fields, within, write_fields
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,126}")
-DAY_S = 86_400
-MOST_WEIGHT = 1e6
-
-_LETTERS = "must start with a letter or digit and hold only letters, digits and"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and _is_number(value) and value > 0
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _is_web_url(value: Any) -> bool:
-    if not isinstance(value, str) or not value.isascii() or re.search(r"[\s\x00-\x1f\x7f]", value):
-        return False
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError:
-        return False
-    return parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
-
-
-def _without_slash(url: Any) -> Any:
-    return url.rstrip("/") if isinstance(url, str) else url
-
-
-def _is_list_of_texts(value: Any) -> bool:
-    return isinstance(value, tuple) and all(map(_is_text, value))
-
-
-_web_url = must(_is_web_url, "not an http(s) URL")
-_list_of_texts = must(_is_list_of_texts, "must be a list of names")
-_yes_or_no = must(lambda v: isinstance(v, bool), "must be true or false")
-_share = must(lambda v: _is_number(v) and 0 < v <= MOST_WEIGHT, "must be a number above 0")
-# None stands for "not set" in all of these.
-_text = must(lambda v: v is None or _is_text(v), "must be a text")
-_count = must(lambda v: v is None or _is_count(v), "must be a whole number above 0")
-_seconds = must(lambda v: v is None or (_is_number(v) and 0 < v <= DAY_S), "must be seconds, 0 < s <= 86400")
-
-
-def _name(pattern: re.Pattern[str], also: str) -> Any:
-    def validate(instance: Any, _attribute: object, value: Any) -> None:
-        if not isinstance(value, str) or not pattern.fullmatch(value):
-            raise ConfigError(instance.where, f"a name {_LETTERS} {also}")
-
-    return validate
+_seconds = checks.unless_none(checks.seconds)
 
 
 @frozen
@@ -101,14 +46,18 @@ class Budgets:
     @classmethod
     def from_json(cls, raw: Any) -> Self:
         """Read the JSON object, or raise :class:`ConfigError`."""
-        return cls(**split(cls, cls.where, raw))
+        return cls(**read_fields(cls, cls.where, raw))
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object."""
-        return plain(self)
+        return write_fields(self)
 
 
 INHERIT = Budgets()
+
+
+def _without_slash(url: Any) -> Any:
+    return url.rstrip("/") if isinstance(url, str) else url
 
 
 @frozen
@@ -128,23 +77,16 @@ class Server:
         extra: fields not known to this version.
     """
 
-    name: str = field(validator=_name(NAME, "'.', '_', '-'; at most 63"))
-    url: str = field(converter=_without_slash, validator=_web_url)
-    kind: str | None = field(default=None, validator=_text)
-    api_key_env: str | None = field(default=None, validator=_text)
-    models: tuple[str, ...] = field(default=(), validator=_list_of_texts)
-    max_concurrent: int | None = field(default=None, validator=_count)
-    weight: float = field(default=1, validator=_share)
+    name: str = field(validator=checks.name(also="._-", most=63))
+    url: str = field(converter=_without_slash, validator=[checks.no_secret, checks.web_url])
+    kind: str | None = field(default=None, validator=checks.unless_none(checks.text))
+    api_key_env: str | None = field(default=None, validator=checks.unless_none(checks.variable))
+    models: tuple[str, ...] = field(default=(), validator=checks.texts)
+    max_concurrent: int | None = field(default=None, validator=checks.unless_none(checks.count))
+    weight: float = field(default=1, validator=checks.weight)
     budgets: Budgets = INHERIT
-    enabled: bool = field(default=True, validator=_yes_or_no)
+    enabled: bool = field(default=True, validator=checks.flag)
     extra: Mapping[str, Any] = extra_field()
-
-    @url.validator
-    def _holds_no_secret(self, _attribute: object, value: str) -> None:
-        parts = urlsplit(value)
-        if "@" in parts.netloc or parts.query or parts.fragment:
-            problem = "must end with its path; a key belongs in an environment variable named by api_key_env"
-            raise ConfigError(f"{self.where}.url", problem)
 
     @property
     def where(self) -> str:
@@ -160,12 +102,12 @@ class Server:
     def from_json(cls, name: str, raw: Any) -> Self:
         """Read the JSON object under ``servers.<name>``, or raise :class:`ConfigError`."""
         where = f"servers.{name}"
-        arguments = split(cls, where, raw, given=frozenset({"name"}))
+        arguments = read_fields(cls, where, raw)
         return cls(name=name, **arguments | _budgets(where, arguments))
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object, without the name."""
-        return _with_plain_budgets(plain(self, leave_out=frozenset({"name"})))
+        return write_fields(self)
 
 
 @frozen
@@ -183,8 +125,11 @@ class Target:
             raise ConfigError(where, f"must be server/model: {text!r}")
         return cls(server, model)
 
-    def __str__(self) -> str:
+    def to_json(self) -> str:
+        """Return ``server/model``."""
         return f"{self.server}/{self.model}"
+
+    __str__ = to_json
 
 
 @frozen
@@ -199,8 +144,8 @@ class Route:
         extra: fields not known to this version.
     """
 
-    name: str = field(validator=_name(ROUTE_NAME, "'.', '_', '-', ':', '/', '@', '+'; at most 127"))
-    to: tuple[Target, ...] = field(validator=must(bool, "needs at least one server/model"))
+    name: str = field(validator=checks.name(also="._-:/@+", most=127))
+    to: tuple[Target, ...] = field(validator=checks.must(bool, "needs at least one server/model"))
     fallback: tuple[Target, ...] = ()
     budgets: Budgets = INHERIT
     extra: Mapping[str, Any] = extra_field()
@@ -219,15 +164,14 @@ class Route:
     def from_json(cls, name: str, raw: Any) -> Self:
         """Read the JSON object under ``routes.<name>``, or raise :class:`ConfigError`."""
         where = f"routes.{name}"
-        arguments = split(cls, where, raw, given=frozenset({"name"}))
+        arguments = read_fields(cls, where, raw)
         for key in {"to", "fallback"} & arguments.keys():
             arguments[key] = _targets(f"{where}.{key}", arguments[key])
         return cls(name=name, **arguments | _budgets(where, arguments))
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object, without the name."""
-        known = _with_plain_budgets(plain(self, leave_out=frozenset({"name"})))
-        return known | {key: list(map(str, known[key])) for key in ("to", "fallback") if key in known}
+        return write_fields(self)
 
 
 def _targets(where: str, raw: Any) -> tuple[Target, ...]:
@@ -239,7 +183,3 @@ def _targets(where: str, raw: Any) -> tuple[Target, ...]:
 def _budgets(where: str, arguments: Mapping[str, Any]) -> dict[str, Budgets]:
     with within(where):
         return {"budgets": Budgets.from_json(arguments["budgets"])} if "budgets" in arguments else {}
-
-
-def _with_plain_budgets(known: dict[str, Any]) -> dict[str, Any]:
-    return known | {"budgets": known["budgets"].to_json()} if "budgets" in known else known

@@ -1,10 +1,10 @@
-"""How the registry's values check their fields and turn into JSON and back, once for all of them.
+"""How the registry's values turn into JSON objects and back, once for all of them. Pure.
 
-A value that uses this is an ``attrs`` class with an ``extra`` field (what a newer trillm or a person wrote
-beside the fields known here) and a ``where``: its path in the file, which every complaint starts with.
+Such a value is an attrs class whose fields are the keys of a JSON object, but for ``name``, the key it stands
+under, and ``extra``: what a newer trillm or a person wrote beside the fields known here, kept as it is.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -13,25 +13,15 @@ from attrs import NOTHING, AttrsInstance, field, fields
 
 from trillm.errors import ConfigError
 
-Validator = Callable[[Any, Any, Any], None]
+_NOT_KEYS = {"name", "extra"}
 
 
 class Section(AttrsInstance, Protocol):
-    """What :func:`split` and :func:`plain` work on."""
+    """What :func:`write_fields` works on."""
 
     @property
     def extra(self) -> Mapping[str, Any]:
         """Fields not known to this version."""
-
-
-def must(test: Callable[[Any], bool], problem: str) -> Validator:
-    """Return an attrs validator that raises ``ConfigError("<where>.<field>", "<problem>: <value>")``."""
-
-    def validate(instance: Any, attribute: Any, value: Any) -> None:
-        if not test(value):
-            raise ConfigError(f"{instance.where}.{attribute.name}", f"{problem}: {value!r}")
-
-    return validate
 
 
 def frozen_mapping(value: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -56,47 +46,46 @@ def within(where: str) -> Iterator[None]:
 def section(where: str, raw: Any) -> dict[str, Any]:
     """Return ``raw``, or raise when it is no JSON object."""
     if not isinstance(raw, dict):
-        raise ConfigError(where, f"must be an object {{…}}, not {raw!r}")
+        raise ConfigError(where, "must be an object {…}")
     return raw
 
 
-def split(
-    cls: type[AttrsInstance], where: str, raw: Any, *, given: frozenset[str] = frozenset()
-) -> dict[str, Any]:
-    """Sort the fields of a JSON object into the arguments of ``cls``, the unknown ones into ``extra``.
+def read_fields(cls: type[AttrsInstance], where: str, raw: Any) -> dict[str, Any]:
+    """Return the arguments of ``cls`` from a JSON object: lists as tuples, unknown keys as ``extra``.
 
     Args:
         cls: the attrs class to be built.
         where: its path in the file.
         raw: the JSON value.
-        given: arguments that come from elsewhere, such as a name that is the key of the object.
 
     Raises:
         ConfigError: it is no object, or lacks a field that has no default.
     """
-    rest = dict(section(where, raw))
+    extra = dict(section(where, raw))
     arguments = {}
     for attribute in fields(cls):
-        if attribute.name in given or attribute.name == "extra":
-            continue
-        if attribute.name in rest:
-            arguments[attribute.name] = _hashable(rest.pop(attribute.name))
-        elif attribute.default is NOTHING:
+        if attribute.name in extra and attribute.name not in _NOT_KEYS:
+            arguments[attribute.name] = _as_tuple(extra.pop(attribute.name))
+        elif attribute.default is NOTHING and attribute.name not in _NOT_KEYS:
             raise ConfigError(f"{where}.{attribute.name}", "is missing")
-    return arguments | {"extra": rest}
+    return arguments | {"extra": extra}
 
 
-def plain(value: Section, *, leave_out: frozenset[str] = frozenset()) -> dict[str, Any]:
+def write_fields(value: Section) -> dict[str, Any]:
     """Return ``value`` as a JSON object: the fields that differ from their default, then the unknown ones."""
     known = {
-        attribute.name: getattr(value, attribute.name)
+        attribute.name: _as_json(getattr(value, attribute.name))
         for attribute in fields(type(value))
-        if attribute.name != "extra"
-        and attribute.name not in leave_out
-        and getattr(value, attribute.name) != attribute.default
+        if attribute.name not in _NOT_KEYS and getattr(value, attribute.name) != attribute.default
     }
     return known | dict(value.extra)
 
 
-def _hashable(value: Any) -> Any:
+def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_as_json(item) for item in value]
+    return value.to_json() if hasattr(value, "to_json") else value

@@ -39,12 +39,12 @@ def locked(path: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     target = _real(path)
-    try:
-        with _named(path):
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _named(path):
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
             holding = FileLock(_beside(target, ".lock")).acquire(timeout=LOCK_WAIT_S)
-    except Timeout as error:
-        raise ConfigError(str(path), f"locked by another process for {LOCK_WAIT_S:g} s now") from error
+        except Timeout as error:
+            raise ConfigError(str(path), f"locked by another process for {LOCK_WAIT_S:g} s now") from error
     with holding:
         yield
 

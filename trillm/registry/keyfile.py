@@ -8,8 +8,8 @@ from typing import Any
 
 from trillm.errors import ConfigError
 from trillm.keys import KeyRecord, Keyring
+from trillm.registry.checks import require_name
 from trillm.registry.document import check_version
-from trillm.registry.entries import NAME
 from trillm.registry.fields import section
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -34,8 +34,7 @@ def to_json(keyring: Keyring) -> dict[str, Any]:
 
 def check_name(name: str) -> None:
     """Raise :class:`ConfigError` unless ``name`` can name a key."""
-    if not NAME.fullmatch(name):
-        raise ConfigError(f"keys.{name}", "a name holds only letters, digits, '.', '_', '-'; at most 63")
+    require_name(f"keys.{name}", name, also="._-@+", most=127)
 
 
 def _record(name: str, raw: Any) -> KeyRecord:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
 from attrs import evolve, frozen
 
@@ -15,6 +16,8 @@ from trillm.errors import ConfigError
 from trillm.keys import KeyRecord, Keyring, digest, new_token
 from trillm.registry import files, jsontext, keyfile
 from trillm.registry.document import Document
+
+T = TypeVar("T")
 
 
 @frozen
@@ -42,11 +45,17 @@ class Store:
 
     def read(self) -> Document:
         """Return what the file says, an empty document when there is none; raise :class:`ConfigError`."""
-        return _document(self.path)
+        found = self.find()
+        return Document() if found is None else found
 
-    def read_backup(self) -> Document:
-        """Return what the previous version said, as :meth:`read` does."""
-        return _document(files.backup(self.path))
+    def find(self) -> Document | None:
+        """Return what the file says, None when there is none; raise :class:`ConfigError`."""
+        return _found(self.path, Document.from_json)
+
+    @property
+    def previous(self) -> "Store":
+        """The version before the last change, where the file was."""
+        return Store(files.backup(self.path))
 
     def update(self, change: Callable[[Document], Document]) -> Document:
         """Replace the file by ``change`` of what it says now, if that differs.
@@ -74,8 +83,12 @@ class KeyStore:
 
     def read(self) -> Keyring:
         """Return every key, an empty ring when there is no file; raise :class:`ConfigError`."""
-        data = files.read(self.path)
-        return Keyring() if data is None else keyfile.from_json(jsontext.loads(data, str(self.path)))
+        found = self.find()
+        return Keyring() if found is None else found
+
+    def find(self) -> Keyring | None:
+        """Return every key, None when there is no file; raise :class:`ConfigError`."""
+        return _found(self.path, keyfile.from_json)
 
     def create(self, name: str) -> str:
         """Make a key and return its token, which is kept nowhere; raise :class:`ConfigError`."""
@@ -103,6 +116,6 @@ class KeyStore:
         files.replace(self.path, jsontext.dumps(keyfile.to_json(evolve(keyring, records=records))))
 
 
-def _document(path: Path) -> Document:
+def _found(path: Path, from_json: Callable[[dict[str, Any]], T]) -> T | None:
     data = files.read(path)
-    return Document() if data is None else Document.from_json(jsontext.loads(data, str(path)))
+    return None if data is None else from_json(jsontext.loads(data, str(path)))
