@@ -1,1 +1,1 @@
-
+"""The Quart-Trio face: every HTTP route."""

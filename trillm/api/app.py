@@ -69,7 +69,7 @@ def build_app(site: Site) -> QuartTrio:
 async def _call(site: Site, operation: Operation) -> Answer:
     headers = wire_headers()
     caller = site.access.admit(headers)
-    body: bytes = await request.get_data(cache=False)
+    body = await request.get_data(cache=False, as_text=False, parse_form_data=False)
     call = read_call(operation, headers, body, caller=caller.key)
     return Answer(partial(site.gateway.handle, call))
 

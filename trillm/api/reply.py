@@ -1,8 +1,8 @@
 """The gateway's reply over ASGI, run where Quart would iterate a response body.
 
 Quart decides status and headers before the body begins; here the gateway decides them when the first content is there.
-So a view returns an :class:`Answer`, and :class:`Connection`, Quart-Trio's own seam for this, lets it send for itself:
-in the request's task, inside the nursery that Quart-Trio cancels when the client disconnects. No channel, no extra task.
+So a view returns an :class:`Answer`, and :class:`Connection`, Quart-Trio's own seam, lets it send for itself: in the
+request's task, inside the nursery that Quart-Trio cancels when the client disconnects. No channel, no extra task.
 """
 
 from collections.abc import Awaitable, Callable

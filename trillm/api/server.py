@@ -1,7 +1,7 @@
 """Hypercorn's protocols on streams that somebody else accepted.
 
-The listener is the door's, so Hypercorn gets one stream at a time. It shields its writes without a deadline; the streams
-handed over bring their own (:class:`~trillm.wire.net.RawStream`).
+The listener is the door's, so Hypercorn gets one stream at a time. It shields its writes without a deadline; the
+streams handed over bring their own (:class:`~trillm.wire.net.RawStream`).
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -1,1 +1,1 @@
-
+"""The listener on the one port."""

@@ -49,6 +49,7 @@ class Door:
     serve: Serve
     settings: DoorSettings = field(factory=DoorSettings)
     connections: int = field(default=0, init=False)
+    empty: trio.Event = field(factory=trio.Event, init=False)
     _accepting: trio.CancelScope = field(factory=trio.CancelScope, init=False)
 
     def close(self) -> None:
@@ -71,13 +72,14 @@ class Door:
             raw.close()
             self.connections -= 1
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Accept until :meth:`close` or cancelled, then serve what was accepted to its end."""
+    async def run(self, *, task_status: trio.TaskStatus[list[trio.SocketListener]]) -> None:
+        """Accept until :meth:`close`, serve what was accepted to its end, then set :attr:`empty`."""
         async with trio.open_nursery() as connections:
             with self._accepting:
                 await trio.serve_listeners(
                     self.handle, self.listeners, handler_nursery=connections, task_status=task_status
                 )
+        self.empty.set()
 
 
 async def open_listeners(host: str, port: int, *, backlog: int) -> list[trio.SocketListener]:

@@ -178,5 +178,5 @@ def _budget(value: bytes | None) -> float | None:
         seconds = -1.0
     if not 0 < seconds < float("inf"):
         shown = value.decode("ascii", "replace")
-        raise BadRequest(f"x-trillm-budget must be a number of seconds above 0, not {shown!r}.", param="x-trillm-budget")
+        raise BadRequest(f"x-trillm-budget must be seconds above 0, not {shown!r}.", param="x-trillm-budget")
     return seconds

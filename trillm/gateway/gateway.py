@@ -33,7 +33,6 @@ from trillm.gateway.relay import refused, relay_plain, relay_stream
 from trillm.gateway.reply import ClientLeft, Headers, Reply
 from trillm.gateway.retry import Attempts, RetryTokens
 from trillm.metrics import Metrics
-from trillm.models import Operation
 from trillm.pool.catalog import Entry
 from trillm.pool.pool import Lease, Pool
 from trillm.wire.exchange import Connections
@@ -215,7 +214,8 @@ class Gateway:
 async def send_error(reply: Reply, error: TrillmError, headers: Headers) -> None:
     """Answer with ``error`` in OpenAI's envelope; for faces too, when a request never becomes a call."""
     body = msgspec.json.encode(error.envelope())
-    await reply.start(error.status, [(b"content-type", b"application/json"), *headers, *error.headers()], length=len(body))
+    headers = [(b"content-type", b"application/json"), *headers, *error.headers()]
+    await reply.start(error.status, headers, length=len(body))
     await reply.finish(body)
 
 

@@ -58,7 +58,7 @@ async def relay_plain(call: Call, lease: Lease, exchange: Exchange, reply: Reply
     error = backend.hidden_error(body)
     if error is not None:
         raise error
-    body = backend.reply_body(call.operation, call.body, body)
+    body = backend.reply_body(call.operation, call.body, body, exchange.headers)
     journey.usage = _usage(body, exchange)
     journey.content()
     headers = [(b"content-type", b"application/json"), *reply_headers(call, exchange, journey)]
@@ -143,7 +143,7 @@ class _StreamRelay:
 
     def _presentable(self, frames: list[Frame]) -> list[bytes]:
         """Return the bytes to send on, up to an error, which is raised after what came before it was kept."""
-        presentable = []
+        presentable: list[bytes] = []
         for frame in frames:
             if frame.kind is Kind.ERROR:
                 self._held += presentable

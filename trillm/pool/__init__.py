@@ -1,1 +1,1 @@
-
+"""Who serves, how many at once, and how well."""

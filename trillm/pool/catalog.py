@@ -94,7 +94,8 @@ class Catalog:
         wanted = operation.capability
         able = [repr(name) for name, other in sorted(self.entries.items()) if wanted in other.capabilities]
         who = f"These can: {', '.join(able[:10])}." if able else "No model here can."
-        return f"The model {entry.name!r} cannot do {wanted} (it can do: {', '.join(sorted(entry.capabilities))}). {who}"
+        able_to = ", ".join(sorted(entry.capabilities))
+        return f"The model {entry.name!r} cannot do {wanted} (it can do: {able_to}). {who}"
 
 
 def build_catalog(members: Mapping[str, Member], routes: Iterable[Route]) -> Catalog:

@@ -66,7 +66,7 @@ class Member:
 
     @property
     def limit(self) -> int | None:
-        """How many requests it is sent at once: what the registry says, else its own number of slots; None is no limit."""
+        """How many requests it is sent at once: as the registry says, else its own number of slots, else no limit."""
         return self.server.max_concurrent or (self.found.slots if self.found else None)
 
     @property

@@ -1,0 +1,199 @@
+"""Puts the modules together under one root nursery, starts them in order and stops them in the opposite one.
+
+Two rings: services, which are needed until the end, and inside them the faces, which stop first. Nobody imports this.
+"""
+
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import trio
+from attrs import define, field, frozen
+
+from trillm import banner, logs
+from trillm.api.app import Site, build_app
+from trillm.api.server import AppServer, open_app_server
+from trillm.door.door import Door, DoorSettings, open_listeners
+from trillm.gateway.access import Access, own_hosts
+from trillm.gateway.gateway import Gateway
+from trillm.gateway.limits import Limits, limits_of
+from trillm.hub import Hub, WhenFull
+from trillm.metrics import Metrics
+from trillm.pool.membership import Membership, serve_discovery
+from trillm.pool.pool import Pool
+from trillm.pool.probe import serve_probes
+from trillm.registry.registry import Registry, RegistryLoaded
+from trillm.registry.store import Store
+from trillm.registry.watch import serve_registry
+from trillm.runfile import announced
+from trillm.settings import ServeSettings
+from trillm.sim.server import serve_sim
+from trillm.sim.settings import SimSettings
+from trillm.stop import hard_exit_after, watch_signals
+from trillm.supervise import Module, supervise
+from trillm.wire.control import open_control
+from trillm.wire.exchange import Connections
+
+log = logging.getLogger(__name__)
+
+#: Of the drain time, what is kept for telling the streams that are still open that this is the end.
+FAREWELL_S = 1.0
+#: Beyond the drain time, what the process gets before it is ended from outside the event loop.
+BACKSTOP_S = 5.0
+
+
+@define(eq=False)
+class Services:
+    """The outer ring's state, before anything runs."""
+
+    settings: ServeSettings
+    hub: Hub = field(factory=Hub)
+    metrics: Metrics = field(factory=Metrics)
+    connections: Connections = field(factory=Connections)
+    operator_token: str = field(factory=partial(secrets.token_urlsafe, 32), repr=False)
+    registry: Registry = field(init=False)
+    pool: Pool = field(init=False)
+    membership: Membership = field(init=False)
+    gateway: Gateway = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.registry = Registry(Store(self.settings.config))
+        self.pool = Pool(self.hub.publish)
+        self.membership = Membership(self.pool)
+        self.gateway = Gateway(self.pool, self.connections, self.limits, self.hub.publish, self.metrics)
+        # Coalesced: only the newest snapshot is of interest.
+        self.hub.subscribe(self.membership.loaded, RegistryLoaded, when_full=WhenFull.COALESCE, size=1)
+        self.metrics.gauge("trillm_running", "Requests under way.", lambda: self.gateway.running)
+
+    def limits(self) -> Limits:
+        """Return the budgets in force: the command line's, then the registry's, then the defaults."""
+        return limits_of(self.settings.budgets, self.registry.snapshot.document.budgets)
+
+    def site(self) -> Site:
+        """Return what the HTTP routes need."""
+        access = Access(
+            keyring=lambda: self.registry.snapshot.keyring,
+            operator_token=self.operator_token,
+            needs_keys=self.settings.auth,
+            hosts=own_hosts(self.settings.host, self.settings.allowed_hosts),
+        )
+        return Site(self.gateway, self.registry, access, max_body_bytes=self.settings.max_body_bytes)
+
+
+@frozen
+class Server:
+    """A trillm that answers.
+
+    Args:
+        url: where.
+        services: its inside.
+        door: its listener.
+        app: its HTTP application.
+    """
+
+    url: str
+    services: Services
+    door: Door
+    app: AppServer
+
+
+async def serve(settings: ServeSettings) -> int:
+    """Serve until a signal; return the exit status. What ``trillm serve`` runs."""
+    logs.configure(settings.log_format, settings.log_level)
+    first, second = trio.Event(), trio.Event()
+    async with trio.open_nursery() as root:
+        await root.start(watch_signals, first, second)
+        async with open_server(settings) as server:
+            with announced(settings.config, server.url, server.services.operator_token):
+                banner.show(server.url, server.services.pool, server.services.registry, settings)
+                await first.wait()
+                with hard_exit_after(settings.drain_s + BACKSTOP_S):
+                    await _until(second, partial(drain, server, settings.drain_s))
+        root.cancel_scope.cancel()
+    return 0
+
+
+@asynccontextmanager
+async def open_server(settings: ServeSettings) -> AsyncIterator[Server]:
+    """Run a whole trillm for the time of the block: two of them may run in one process.
+
+    Raises:
+        ConfigError: the address cannot be bound.
+    """
+    listeners = await open_listeners(settings.host, settings.port, backlog=DoorSettings().backlog)
+    services = Services(settings)
+    async with trio.open_nursery() as outer:
+        await _start_services(services, outer)
+        async with open_app_server(build_app(services.site())) as app, trio.open_nursery() as faces:
+            door_settings = DoorSettings(max_connections=settings.max_connections)
+            door = Door(listeners, app.serve_connection, door_settings)
+            services.metrics.gauge("trillm_connections", "Open client connections.", lambda: door.connections)
+            await faces.start(door.run)
+            yield Server(_url(listeners[0], settings), services, door, app)
+            faces.cancel_scope.cancel()
+        services.connections.close_idle()
+        outer.cancel_scope.cancel()
+
+
+async def _start_services(services: Services, nursery: trio.Nursery) -> None:
+    """Start the outer ring, each module when those it needs are ready."""
+    start = partial(_start_module, services, nursery)
+    await start("hub", services.hub.serve)
+    services.membership.builtin_url = await start("builtin", partial(serve_sim, SimSettings()))
+    await start("registry", partial(serve_registry, services.registry, services.hub.publish))
+    # The hub delivers the first snapshot in its own time; what follows needs it now.
+    services.membership.loaded(RegistryLoaded(services.registry.snapshot))
+    http = await nursery.start(_serve_control)
+    if services.settings.discover:
+        await start("discovery", partial(serve_discovery, services.membership, http))
+    await start("probes", partial(serve_probes, services.pool, http))
+
+
+async def _start_module(services: Services, nursery: trio.Nursery, name: str, serve_module: Module) -> Any:
+    def failed(module: str, _error: Exception) -> None:
+        services.metrics.module_failed(module)
+
+    return await nursery.start(partial(supervise, name, serve_module, on_failure=failed))
+
+
+async def _serve_control(*, task_status: trio.TaskStatus[object]) -> None:
+    async with open_control() as http:
+        task_status.started(http)
+        await trio.sleep_forever()
+
+
+async def drain(server: Server, drain_s: float) -> None:
+    """Stop taking work, let what runs finish for ``drain_s`` seconds, and tell the rest that this is the end."""
+    gateway = server.services.gateway
+    gateway.stopping = True
+    server.door.close()
+    await server.app.close_idle()
+    with trio.move_on_after(max(0.0, drain_s - FAREWELL_S)):
+        await server.door.empty.wait()
+        return
+    log.warning("drain time over running=%d", gateway.running)
+    gateway.cut_all("trillm is stopping.")
+    with trio.move_on_after(FAREWELL_S):
+        await server.door.empty.wait()
+
+
+async def _until(event: trio.Event, action: Callable[[], Awaitable[None]]) -> None:
+    """Run ``action``, but no longer than until ``event``."""
+    async with trio.open_nursery() as nursery:
+
+        async def watch() -> None:
+            await event.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(watch)
+        await action()
+        nursery.cancel_scope.cancel()
+
+
+def _url(listener: trio.SocketListener, settings: ServeSettings) -> str:
+    port = listener.socket.getsockname()[1]
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104 - not a bind
+    return f"http://[{host}]:{port}" if ":" in host.strip("[]") else f"http://{host}:{port}"

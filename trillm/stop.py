@@ -1,0 +1,55 @@
+"""How the process is told to stop, and how it ends even when something will not: the one place that knows signals.
+
+First signal: drain. Second: at once. If the process is still there after its own deadline, a thread that no event loop
+can block ends it. Windows has no SIGTERM to catch; there Ctrl+C and Ctrl+Break take its place.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+
+import trio
+
+log = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGINT, signal.SIGBREAK) if sys.platform == "win32" else (signal.SIGINT, signal.SIGTERM)
+#: The exit status of a process that had to be ended by the backstop.
+KILLED_STATUS = 70
+
+
+async def watch_signals(
+    first: trio.Event, second: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Set ``first`` at the first signal and ``second`` at the second; never returns."""
+    with trio.open_signal_receiver(*SIGNALS) as received:
+        task_status.started()
+        async for number in received:
+            name = signal.Signals(number).name
+            if first.is_set():
+                log.warning("stopping at once signal=%s", name)
+                second.set()
+            else:
+                log.info("stopping signal=%s (again: at once)", name)
+                first.set()
+
+
+@contextlib.contextmanager
+def hard_exit_after(seconds: float) -> Iterator[None]:
+    """End the process with :data:`KILLED_STATUS` if the body has not ended after ``seconds``."""
+    timer = threading.Timer(seconds, _exit)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _exit() -> None:
+    sys.stderr.write("trillm did not stop in time and ends now\n")
+    sys.stderr.flush()
+    os._exit(KILLED_STATUS)
