@@ -100,7 +100,8 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ConfigError(str(path), f"{error.strerror or error} ({error.filename or path})") from error
+        beside = f" ({error.filename})" if error.filename not in {None, str(path)} else ""
+        raise ConfigError(str(path), f"{error.strerror or error}{beside}") from error
 
 
 def _real(path: Path) -> Path:

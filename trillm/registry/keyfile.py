@@ -26,8 +26,7 @@ def from_json(raw: dict[str, Any]) -> Keyring:
 def to_json(keyring: Keyring) -> dict[str, Any]:
     """Return the JSON object."""
     keys = {
-        record.name: {"sha256": record.digest, "created": record.created, **record.extra}
-        for record in keyring.records
+        record.name: {"sha256": record.digest, "created": record.created, **record.extra} for record in keyring.records
     }
     return {"version": 1, "keys": keys, **keyring.extra}
 
