@@ -1,0 +1,49 @@
+"""``trillm serve``: turns its options into settings and runs the server."""
+
+from typing import Any
+
+import asyncclick as click
+
+from trillm.cli.command import Command, budget_options, example
+from trillm.cli.registry import store_option
+from trillm.registry.store import Store
+from trillm.settings import DEFAULT_PORT, ServeSettings
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+@click.command(
+    cls=Command,
+    epilog=example(
+        "trillm serve",
+        "trillm serve --port 9000 --chat-budget 30",
+        "trillm serve --host 0.0.0.0 --log-format json",
+    ),
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), default=DEFAULT_PORT, show_default=True, help="0: any free one."
+)
+@budget_options
+@click.option("--no-discover", is_flag=True, help="Do not look for local servers.")
+@click.option("--no-auth", is_flag=True, help="Let anyone call, even when there are keys.")
+@click.option("--allowed-host", "allowed_hosts", multiple=True, metavar="NAME", help="A name this address has.")
+@click.option("--log-format", type=click.Choice(("text", "json")), default="text", show_default=True)
+@click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
+@click.option(
+    "--drain",
+    "drain_s",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="What running requests get when it stops.",
+)
+@store_option
+async def command(store: Store, *, no_discover: bool, no_auth: bool, **options: Any) -> int:
+    """Run the server: one address in front of all."""
+    from trillm.app import serve
+
+    options = {name.replace("_budget", "_budget_s"): value for name, value in options.items()}
+    settings = ServeSettings(config=store.path, discover=not no_discover, auth=not no_auth, **options)
+    return await serve(settings)
