@@ -56,7 +56,7 @@ def _explain(error: click.UsageError) -> int:
         error.show()
         return BAD_USAGE
     command = error.ctx.command_path if error.ctx else "trillm"
-    return complain(f"{error.format_message()} See '{command} --help'.", BAD_USAGE)
+    return complain(f"{error.format_message()} (see '{command} --help')", BAD_USAGE)
 
 
 def _broken_pipe() -> int:

@@ -45,7 +45,11 @@ def _plan(_ctx: click.Context, _param: click.Parameter, plans: tuple[str, ...]) 
 )
 @click.option("--slots", type=click.IntRange(min=1), metavar="N", help="Requests at once. [default: all]")
 @click.option(
-    "--fail", multiple=True, callback=_plan, metavar="NAME:SHARE", help="What goes wrong how often; repeatable."
+    "--fail",
+    multiple=True,
+    callback=_plan,
+    metavar="NAME:SHARE",
+    help="What goes wrong how often, such as 500:0.05 or slow=8:0.1; repeatable.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="The same again.")
 async def command(host: str, port: int, **settings: Any) -> None:

@@ -57,6 +57,7 @@ def test_every_command_tells_its_purpose_in_the_list_above_it():
         (["serve", "--port", "99999"], "'--port'"),
         (["serve", "--log-format", "xml"], "'--log-format'"),
         (["completion", "tcsh"], "'tcsh'"),
+        (["sim", "--fail", "fire"], "'fire' is no fault; there are"),
     ],
 )
 def test_bad_usage_is_one_line_that_says_where_to_read_on_and_exits_with_2(cli, args, complaint):
@@ -64,7 +65,7 @@ def test_bad_usage_is_one_line_that_says_where_to_read_on_and_exits_with_2(cli, 
 
     assert outcome.code == 2
     assert outcome.out == ""
-    assert re.fullmatch(r"trillm: .* See 'trillm[a-z ]* --help'\.\n", outcome.err)
+    assert re.fullmatch(r"trillm: .* \(see 'trillm[a-z ]* --help'\)\n", outcome.err)
     assert complaint in outcome.err
 
 

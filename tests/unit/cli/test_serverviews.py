@@ -118,7 +118,7 @@ def test_many_models_are_cut_short_and_hostile_texts_made_harmless(cli, running)
 
 
 def test_show_tells_how_a_server_is_doing_and_its_settings(cli, written, running):
-    shown = dict((line[:17].strip(), line[18:]) for line in cli("server", "show", "gpu1").out.splitlines())
+    shown = {line[:17].strip(): line[18:] for line in cli("server", "show", "gpu1").out.splitlines()}
 
     assert shown == {
         "name": "gpu1",
