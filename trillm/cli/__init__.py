@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 not done, 2 bad usage, 130 interrupted.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ def run(args: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except OSError as error:
-        return _broken_pipe() if isinstance(error, BrokenPipeError) else complain(str(error), NOT_DONE)
+        return _leave_quietly() if _reader_is_gone(error) else complain(str(error), NOT_DONE)
 
 
 def _run(args: Sequence[str] | None) -> int:
@@ -59,7 +60,12 @@ def _explain(error: click.UsageError) -> int:
     return complain(f"{error.format_message()} (see '{command} --help')", BAD_USAGE)
 
 
-def _broken_pipe() -> int:
-    """Let the interpreter's own flush at exit go nowhere (the reader has gone), and say nothing."""
+def _reader_is_gone(error: OSError) -> bool:
+    """Tell a pipe whose reader went away, which Windows calls an invalid argument."""
+    return isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL)
+
+
+def _leave_quietly() -> int:
+    """Let the interpreter's own flush at exit go nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return NOT_DONE
