@@ -25,6 +25,9 @@ MAX_ANSWER_BYTES = 8 * 1024 * 1024
 # Shorter than the idle limit of every server we know (5 s mostly), so that none closes as we reuse.
 KEEP_IDLE_S = 1.0
 
+#: What decoding foreign bytes can raise: msgspec lets Python's own errors for bad UTF-8 and deep nesting through.
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 T = TypeVar("T")
 
 
@@ -50,7 +53,7 @@ class Answer:
         """Return the body as a ``shape`` that msgspec understands, or None if it is not of that shape."""
         try:
             return msgspec.json.decode(self.body, type=shape)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except NOT_JSON:
             return None
 
     def header(self, name: bytes) -> bytes:

@@ -1,0 +1,43 @@
+"""Ollama's requests: the limit on the answer's length under the name it knows."""
+
+import json
+
+import pytest
+
+from trillm.backends import KINDS
+from trillm.errors import BadRequest
+from trillm.models import Operation
+
+OLLAMA = KINDS["ollama"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "understood"),
+    [
+        ({"model": "m", "max_completion_tokens": 5}, {"model": "m", "max_tokens": 5}),
+        ({"max_completion_tokens": 5, "max_tokens": 9}, {"max_tokens": 9}),
+        ({"max_completion_tokens": None}, {"max_tokens": None}),
+        (
+            {"messages": [{"content": '"max_completion_tokens"'}]},
+            {"messages": [{"content": '"max_completion_tokens"'}]},
+        ),
+    ],
+)
+def test_the_limit_gets_its_old_name(sent, understood):
+    assert json.loads(OLLAMA.request_body(Operation.CHAT, json.dumps(sent).encode(), "m")) == understood
+
+
+def test_a_request_without_it_is_not_even_parsed():
+    body = b'{"model": "m", "messages": [not json'
+    assert OLLAMA.request_body(Operation.CHAT, body, "m") is body
+
+
+def test_values_are_passed_on_byte_for_byte():
+    image = b'{"url" :  "data:image/png;base64,AAAA\\u0041"}'
+    body = b'{"max_completion_tokens":1,"image":' + image + b"}"
+    assert image in OLLAMA.request_body(Operation.CHAT, body, "m")
+
+
+def test_what_is_no_object_is_the_callers_mistake():
+    with pytest.raises(BadRequest, match="not a JSON object"):
+        OLLAMA.request_body(Operation.CHAT, b'["max_completion_tokens"]', "m")

@@ -1,0 +1,124 @@
+"""Finds out what kind of server answers at an address, and which servers run on this machine."""
+
+from collections.abc import Mapping, Sequence
+
+import trio
+from attrs import frozen
+
+from trillm.backends import KINDS
+from trillm.backends.base import Signs, root_of
+from trillm.backends.failures import REJECTED_KEY
+from trillm.errors import UpstreamBusy, UpstreamFailed
+from trillm.models import Found
+from trillm.wire.control import Answer, Control
+
+PORTS: Mapping[str, Sequence[int]] = {kind: backend.ports for kind, backend in KINDS.items()}
+_NOTHING = Answer(0)
+
+
+@frozen
+class Discovered:
+    """A server that was found by looking.
+
+    Args:
+        name: its kind, with the port unless that is the kind's usual one, e.g. ``llamacpp-8080``.
+        url: where it is, as it would be registered.
+        found: what it is.
+    """
+
+    name: str
+    url: str
+    found: Found
+
+
+async def inspect(http: Control, url: str, *, kind: str | None = None, api_key: str | None = None) -> Found:
+    """Find out what the server at ``url`` is and offers. Never runs a generation, never wakes a sleeping model.
+
+    Args:
+        http: asks.
+        url: as registered.
+        kind: a key of ``KINDS``, or None to find out.
+        api_key: trillm's key for it.
+
+    Raises:
+        UpstreamFailed: nothing answers, or nothing that trillm knows; the message is the reason.
+    """
+    if kind is not None:
+        return await KINDS[kind].inspect(http, url, api_key)
+    signs = await _look(http, url, api_key)
+    for backend in KINDS.values():
+        if backend.recognises(signs):
+            return await backend.inspect(http, url, api_key)
+    return await _inspect_unknown(http, url, api_key)
+
+
+async def discover(
+    http: Control,
+    *,
+    host: str = "127.0.0.1",
+    within_s: float = 1.0,
+    ports: Mapping[str, Sequence[int]] = PORTS,
+) -> list[Discovered]:
+    """Look at the ports where servers usually listen, all at once.
+
+    Args:
+        http: asks.
+        host: which machine.
+        within_s: seconds; who did not answer by then is not there.
+        ports: by kind, each kind's usual port first. Any kind may turn up on any of them.
+
+    Returns:
+        What was found, sorted by name. Other trillms are left out.
+    """
+    seen: list[Discovered] = []
+
+    async def look(port: int) -> None:
+        # infinity's API hangs under /v1 alone when its operator says so.
+        for url in (f"http://{host}:{port}", f"http://{host}:{port}/v1"):
+            try:
+                found = await inspect(http, url)
+            except UpstreamFailed:
+                continue  # nothing there, or nothing we know
+            seen.append(Discovered(_name(found.kind, port, ports), url, found))
+            return
+
+    with trio.move_on_after(within_s):
+        async with trio.open_nursery() as nursery:
+            for port in {port for usual in ports.values() for port in usual}:
+                nursery.start_soon(look, port)
+    return sorted((one for one in seen if one.found.kind != "builtin"), key=lambda one: one.name)
+
+
+def _name(kind: str, port: int, ports: Mapping[str, Sequence[int]]) -> str:
+    return kind if [port] == list(ports.get(kind, ())[:1]) else f"{kind}-{port}"
+
+
+async def _look(http: Control, url: str, api_key: str | None) -> Signs:
+    """Fetch all kinds' signs at once."""
+    signs: dict[str, Answer] = {}
+    failures: list[UpstreamFailed] = []
+    root = root_of(url)
+
+    async def get(path: str) -> None:
+        try:
+            signs[path] = await http.get(root + path, api_key=api_key)
+        except UpstreamFailed as exc:
+            signs[path] = _NOTHING
+            failures.append(exc)
+
+    async with trio.open_nursery() as nursery:
+        for path in {path for backend in KINDS.values() for path in backend.signs}:
+            nursery.start_soon(get, path)
+    if len(failures) == len(signs):
+        raise failures[0]
+    return signs
+
+
+async def _inspect_unknown(http: Control, url: str, api_key: str | None) -> Found:
+    """Try it as any OpenAI-compatible server, which also finds the best reason why it is none."""
+    try:
+        return await KINDS["openai"].inspect(http, url, api_key)
+    except UpstreamFailed as exc:
+        if exc.code == REJECTED_KEY or isinstance(exc, UpstreamBusy):
+            raise
+        raise UpstreamFailed(f"answers HTTP but is no server trillm knows: {exc.message}") from exc

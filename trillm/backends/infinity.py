@@ -1,0 +1,50 @@
+"""infinity. Source: its FastAPI server as of 0.0.77, by reading.
+
+Its API hangs under a prefix of the operator's choice, none by default and often ``/v1``, while /health never has
+one. So the address is the API's base, taken as it is.
+"""
+
+import msgspec
+
+from trillm.backends.base import Backend, Card, Cards, Signs, Site, capabilities, owned_by
+from trillm.backends.failures import Correction
+from trillm.errors import UpstreamFailed
+from trillm.models import Capability, Found, Model
+from trillm.wire.control import Control
+
+_MEANINGS = {"embed": Capability.EMBEDDINGS, "rerank": Capability.RERANK}
+
+
+class _Card(Card):
+    capabilities: list[str] = msgspec.field(default_factory=list)
+
+
+class Infinity(Backend):
+    """See the module's docstring."""
+
+    kind = "infinity"
+    title = "infinity"
+    ports = (7997,)
+    signs = ("/models", "/v1/models")
+    corrections = (Correction(400, "Invalid model", 404, "model_not_found"),)
+
+    def recognises(self, signs: Signs) -> bool:
+        """Tell by the models' owner."""
+        return any(owned_by("infinity", signs[path]) for path in self.signs)
+
+    async def inspect(self, http: Control, url: str, api_key: str | None) -> Found:
+        """List the models that embed or rank."""
+        root, site = self.root(url), Site(self, http, self.base(url), api_key)
+        other = root if site.root != root else root + "/v1"
+        if (await site.get("/models")).status == 404 and owned_by("infinity", await http.get(f"{other}/models")):
+            raise UpstreamFailed(f"infinity's API is under {other}: give trillm that address")
+        listed = await site.read("/models", Cards[_Card])
+        return Found(self.kind, models=tuple(model for model in map(_model, listed.data) if model.capabilities))
+
+    def base(self, url: str) -> str:
+        """Take the address as it is."""
+        return url.rstrip("/")
+
+
+def _model(card: _Card) -> Model:
+    return Model(card.id, capabilities(card.capabilities, _MEANINGS))

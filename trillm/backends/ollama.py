@@ -1,0 +1,90 @@
+"""Ollama. Source: its routes and OpenAI layer as of August 2026, by reading.
+
+What it has no name for, it ignores: ``max_completion_tokens`` is one of those, which would leave the length of an
+answer without a limit. The context length of a model depends on memory and settings that it does not tell.
+"""
+
+import msgspec
+import trio
+
+from trillm.backends.base import Backend, Signs, Site, capabilities, fields_of
+from trillm.backends.failures import Correction
+from trillm.models import Capability, Found, Model, Operation
+from trillm.wire.control import Control
+
+_MEANINGS = {
+    "completion": Capability.CHAT,
+    "vision": Capability.VISION,
+    "tools": Capability.TOOLS,
+    "embedding": Capability.EMBEDDINGS,
+}
+# Its /api/show reads a file for each model: a few at a time are quick enough and leave its disk to others.
+_SHOWS_AT_ONCE = 8
+
+
+class _Version(msgspec.Struct):
+    version: str
+
+
+class _Tag(msgspec.Struct):
+    name: str
+    capabilities: list[str] | None = None
+
+
+class _Tags(msgspec.Struct):
+    models: list[_Tag]
+
+
+class _Shown(msgspec.Struct):
+    capabilities: list[str] = []
+
+
+class Ollama(Backend):
+    """See the module's docstring."""
+
+    kind = "ollama"
+    title = "Ollama"
+    ports = (11434,)
+    signs = ("/",)
+    health = "/api/version"
+    corrections = (Correction(404, "model ", 404, "model_not_found"),)
+
+    def recognises(self, signs: Signs) -> bool:
+        """Tell by its greeting."""
+        return b"Ollama is running" in signs["/"].body
+
+    async def inspect(self, http: Control, url: str, api_key: str | None) -> Found:
+        """List the models, loaded or not, without loading any."""
+        site = self.site(http, url, api_key)
+        version = (await site.read("/api/version", _Version)).version
+        tags = (await site.read("/api/tags", _Tags)).models
+        await _fill_in(site, [tag for tag in tags if tag.capabilities is None])
+        return Found(self.kind, version, tuple(map(_model, tags)))
+
+    def request_body(self, operation: Operation, body: bytes, model: str) -> bytes:  # noqa: ARG002  # an override
+        """Give the limit on the answer's length its old name."""
+        if operation is not Operation.CHAT or b'"max_completion_tokens"' not in body:
+            return body
+        fields = fields_of(body)
+        limit = fields.pop("max_completion_tokens", None)
+        if limit is not None:
+            fields.setdefault("max_tokens", limit)
+        return msgspec.json.encode(fields)
+
+
+async def _fill_in(site: Site, tags: list[_Tag]) -> None:
+    """Ask for the capabilities that the list of an older version leaves out."""
+    at_once = trio.CapacityLimiter(_SHOWS_AT_ONCE)
+
+    async def show(tag: _Tag) -> None:
+        async with at_once:
+            shown = (await site.post("/api/show", {"model": tag.name})).read(_Shown)
+            tag.capabilities = shown.capabilities if shown else []
+
+    async with trio.open_nursery() as nursery:
+        for tag in tags:
+            nursery.start_soon(show, tag)
+
+
+def _model(tag: _Tag) -> Model:
+    return Model(tag.name, capabilities(tag.capabilities or (), _MEANINGS))

@@ -1,0 +1,50 @@
+"""Any server or cloud with OpenAI's API: taken when nothing more particular is recognised.
+
+Source: OpenAI's API description. Its list of models says nothing of what a model can do, so everything is tried.
+"""
+
+import re
+from urllib.parse import urlsplit
+
+from trillm.backends.base import Backend, Card, Cards, Signs, models
+from trillm.errors import UpstreamFailed
+from trillm.models import Found
+from trillm.wire.control import Answer, Control
+
+# Clouds keep the version in several places: /openai/v1, /v1beta/openai, /api/paas/v4.
+_VERSION = re.compile(r"/v\d\w*(/|$)")
+
+
+class OpenAI(Backend):
+    """See the module's docstring. ``url`` is the API's base; without a version in it, ``/v1`` is appended."""
+
+    kind = "openai"
+    title = "The OpenAI-compatible server"
+    health = "/models"
+
+    def recognises(self, signs: Signs) -> bool:
+        """Tell by a list of models."""
+        return _cards(signs["/v1/models"]) is not None
+
+    async def inspect(self, http: Control, url: str, api_key: str | None) -> Found:
+        """List the models."""
+        site = self.site(http, url, api_key)
+        cards = _cards(await site.good("/models"))
+        if cards is None:
+            raise UpstreamFailed(f"GET {site.root}/models answers, but not with a list of models")
+        return Found(self.kind, models=models(cards))
+
+    def root(self, url: str) -> str:
+        """Everything hangs under the base."""
+        return self.base(url)
+
+    def base(self, url: str) -> str:
+        """Append ``/v1`` unless the address has a version."""
+        url = url.rstrip("/")
+        return url if _VERSION.search(urlsplit(url).path) else url + "/v1"
+
+
+def _cards(answer: Answer) -> list[Card] | None:
+    """Return the listed models; Together leaves the envelope out."""
+    listed = answer.read(Cards[Card])
+    return listed.data if listed else answer.read(list[Card])

@@ -1,0 +1,48 @@
+"""vLLM. Source: its API server as of 0.33, by reading.
+
+Only the routes of what the model can do exist, and its OpenAPI document lists them. Whether a model sees images is
+told nowhere.
+"""
+
+from typing import Any
+
+import msgspec
+
+from trillm.backends.base import PATHS, Backend, Card, Cards, Signs, models, owned_by
+from trillm.backends.failures import Correction
+from trillm.models import Found, Operation
+from trillm.wire.control import Control
+
+
+class _Version(msgspec.Struct):
+    version: str
+
+
+class _Routes(msgspec.Struct):
+    paths: dict[str, Any]
+
+
+class VLLM(Backend):
+    """See the module's docstring."""
+
+    kind = "vllm"
+    title = "vLLM"
+    ports = (8000,)
+    corrections = (
+        Correction(400, "maximum context length", 400, "context_length_exceeded"),
+        Correction(404, "NotFoundError", 404, "model_not_found"),
+    )
+
+    def recognises(self, signs: Signs) -> bool:
+        """Tell by the models' owner."""
+        return owned_by("vllm", signs["/v1/models"])
+
+    async def inspect(self, http: Control, url: str, api_key: str | None) -> Found:
+        """List the model and its adapters, and what the routes say they can do."""
+        site = self.site(http, url, api_key)
+        cards = (await site.read("/v1/models", Cards[Card])).data
+        version = (await site.get("/version")).read(_Version)
+        # Absent with --disable-fastapi-docs: then nothing is known, and everything is tried.
+        routes = (await site.get("/openapi.json")).read(_Routes)
+        can = frozenset(op.capability for op in Operation if routes and f"/v1{PATHS[op]}" in routes.paths)
+        return Found(self.kind, version.version if version else None, models(cards, can))
