@@ -74,14 +74,26 @@ class Site:
     Args:
         backend: its kind.
         http: asks.
-        root: what paths are appended to.
+        url: as registered.
         api_key: trillm's key for it.
+        known: what was found here a moment ago.
     """
 
     backend: "Backend"
     http: Control
-    root: str
-    api_key: str | None = field(repr=False)
+    url: str
+    api_key: str | None = field(default=None, repr=False)
+    known: Found | None = None
+
+    @property
+    def root(self) -> str:
+        """What paths are appended to."""
+        return self.backend.root(self.url)
+
+    def remembered(self, *models: str) -> frozenset[Capability]:
+        """Return what the first of ``models`` was found able to do before; empty if that is not known."""
+        before = self.known.models if self.known else ()
+        return next((each.capabilities for each in before if each.id in models[:1]), frozenset())
 
     async def get(self, path: str) -> Answer:
         """GET a path."""
@@ -138,8 +150,8 @@ class Backend:
         """Tell from the answers to all kinds' ``signs`` whether this is such a server; by content, not status."""
         raise NotImplementedError
 
-    async def inspect(self, http: Control, url: str, api_key: str | None) -> Found:
-        """Find out what the server at ``url`` is and offers.
+    async def inspect(self, site: Site) -> Found:
+        """Find out what the server is and offers; what ``site`` remembers need not be found out again.
 
         Raises:
             UpstreamFailed: it does not answer, or not like a server of this kind; the message is the reason.
@@ -154,11 +166,7 @@ class Backend:
         Raises:
             UpstreamFailed: it is not; the message is the reason.
         """
-        await self.site(http, url, api_key).good(self.health)
-
-    def site(self, http: Control, url: str, api_key: str | None) -> Site:
-        """Return what asks this server."""
-        return Site(self, http, self.root(url), api_key)
+        await Site(self, http, url, api_key).good(self.health)
 
     def root(self, url: str) -> str:
         """Return where the server's own paths hang."""

@@ -1,12 +1,11 @@
-"""trillm's own simulator: an OpenAI-style server whose list of models says what each can do."""
+"""trillm itself: its simulator, or another gateway. Both list their models with what each can do."""
 
 import msgspec
 
-from trillm.backends.base import Backend, Card, Cards, Signs, capabilities, owned_by
+from trillm.backends.base import Backend, Card, Cards, Signs, Site, capabilities, owned_by
 from trillm.models import Capability, Found, Model
-from trillm.wire.control import Control
 
-OWNER = "trillm"
+OWNER = "trillm"  # of the simulator's models; a gateway's belong to its servers
 _MEANINGS = {capability.value: capability for capability in Capability}
 
 
@@ -14,20 +13,26 @@ class _Card(Card):
     capabilities: list[str] = msgspec.field(default_factory=list)
 
 
+class _Readiness(msgspec.Struct):
+    ready: bool
+    servers_up: int
+
+
 class Builtin(Backend):
     """See the module's docstring."""
 
     kind = "builtin"
-    title = "The builtin backend"
+    title = "trillm"
+    signs = ("/v1/models", "/health/ready")
     health = "/v1/models"
 
     def recognises(self, signs: Signs) -> bool:
-        """Tell by the models' owner."""
-        return owned_by(OWNER, signs["/v1/models"])
+        """Tell by the models' owner, or by a gateway's account of itself."""
+        return owned_by(OWNER, signs["/v1/models"]) or signs["/health/ready"].read(_Readiness) is not None
 
-    async def inspect(self, http: Control, url: str, api_key: str | None) -> Found:
+    async def inspect(self, site: Site) -> Found:
         """List the models with their capabilities."""
-        listed = await self.site(http, url, api_key).read("/v1/models", Cards[_Card])
+        listed = await site.read("/v1/models", Cards[_Card])
         return Found(self.kind, models=tuple(map(_model, listed.data)))
 
 

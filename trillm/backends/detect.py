@@ -6,13 +6,15 @@ import trio
 from attrs import frozen
 
 from trillm.backends import KINDS
-from trillm.backends.base import Signs, root_of
+from trillm.backends.base import Signs, Site, root_of
 from trillm.backends.failures import REJECTED_KEY
 from trillm.errors import UpstreamBusy, UpstreamFailed
 from trillm.models import Found
 from trillm.wire.control import Answer, Control
 
 PORTS: Mapping[str, Sequence[int]] = {kind: backend.ports for kind, backend in KINDS.items()}
+# Everything with a list of models is of this kind, for want of a better one: looked at anew each time.
+_GENERIC = "openai"
 _NOTHING = Answer(0)
 
 
@@ -31,7 +33,14 @@ class Discovered:
     found: Found
 
 
-async def inspect(http: Control, url: str, *, kind: str | None = None, api_key: str | None = None) -> Found:
+async def inspect(
+    http: Control,
+    url: str,
+    *,
+    kind: str | None = None,
+    api_key: str | None = None,
+    known: Found | None = None,
+) -> Found:
     """Find out what the server at ``url`` is and offers. Never runs a generation, never wakes a sleeping model.
 
     Args:
@@ -39,17 +48,21 @@ async def inspect(http: Control, url: str, *, kind: str | None = None, api_key: 
         url: as registered.
         kind: a key of ``KINDS``, or None to find out.
         api_key: trillm's key for it.
+        known: what was found here before. To be given while the server stays up, and not after it was away:
+            with it nothing is asked again that costs the server something, or that keeps its model awake.
 
     Raises:
         UpstreamFailed: nothing answers, or nothing that trillm knows; the message is the reason.
     """
+    if kind is None and known is not None and known.kind != _GENERIC:
+        kind = known.kind
     if kind is not None:
-        return await KINDS[kind].inspect(http, url, api_key)
+        return await KINDS[kind].inspect(Site(KINDS[kind], http, url, api_key, known))
     signs = await _look(http, url, api_key)
     for backend in KINDS.values():
         if backend.recognises(signs):
-            return await backend.inspect(http, url, api_key)
-    return await _inspect_unknown(http, url, api_key)
+            return await backend.inspect(Site(backend, http, url, api_key))
+    return await _inspect_unknown(Site(KINDS[_GENERIC], http, url, api_key))
 
 
 async def discover(
@@ -114,10 +127,10 @@ async def _look(http: Control, url: str, api_key: str | None) -> Signs:
     return signs
 
 
-async def _inspect_unknown(http: Control, url: str, api_key: str | None) -> Found:
+async def _inspect_unknown(site: Site) -> Found:
     """Try it as any OpenAI-compatible server, which also finds the best reason why it is none."""
     try:
-        return await KINDS["openai"].inspect(http, url, api_key)
+        return await site.backend.inspect(site)
     except UpstreamFailed as exc:
         if exc.code == REJECTED_KEY or isinstance(exc, UpstreamBusy):
             raise

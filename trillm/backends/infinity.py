@@ -10,7 +10,6 @@ from trillm.backends.base import Backend, Card, Cards, Signs, Site, capabilities
 from trillm.backends.failures import Correction
 from trillm.errors import UpstreamFailed
 from trillm.models import Capability, Found, Model
-from trillm.wire.control import Control
 
 _MEANINGS = {"embed": Capability.EMBEDDINGS, "rerank": Capability.RERANK}
 
@@ -32,18 +31,22 @@ class Infinity(Backend):
         """Tell by the models' owner."""
         return any(owned_by("infinity", signs[path]) for path in self.signs)
 
-    async def inspect(self, http: Control, url: str, api_key: str | None) -> Found:
+    async def inspect(self, site: Site) -> Found:
         """List the models that embed or rank."""
-        root, site = self.root(url), Site(self, http, self.base(url), api_key)
-        other = root if site.root != root else root + "/v1"
-        if (await site.get("/models")).status == 404 and owned_by("infinity", await http.get(f"{other}/models")):
-            raise UpstreamFailed(f"infinity's API is under {other}: give trillm that address")
-        listed = await site.read("/models", Cards[_Card])
+        prefix, other = ("", "/v1") if self.base(site.url) == site.root else ("/v1", "")
+        if (await site.get(prefix + "/models")).status == 404:
+            await _look_elsewhere(site, other)
+        listed = await site.read(prefix + "/models", Cards[_Card])
         return Found(self.kind, models=tuple(model for model in map(_model, listed.data) if model.capabilities))
 
     def base(self, url: str) -> str:
         """Take the address as it is."""
         return url.rstrip("/")
+
+
+async def _look_elsewhere(site: Site, prefix: str) -> None:
+    if owned_by("infinity", await site.get(prefix + "/models")):
+        raise UpstreamFailed(f"infinity's API is under {site.root}{prefix}: give trillm that address")
 
 
 def _model(card: _Card) -> Model:

@@ -3,7 +3,7 @@
 Source: observed on a build of commit 0c1e570 (0.5.0-dev). One model: what it cannot do is answered 501 even to an
 empty request, so two empty POSTs tell what it is for, without a generation. But *every* POST wakes a server that
 ``--sleep-idle-seconds`` put to sleep, and keeps it awake; GETs of /health, /props and /v1/models do not. Hence none
-is sent to a sleeping server, and :meth:`healthy` sends GETs alone. Router: the models' arguments tell.
+is sent to a sleeping server, nor to one whose model is known already. Router: the models' arguments tell.
 """
 
 from typing import Any
@@ -13,7 +13,6 @@ import msgspec
 from trillm.backends.base import Backend, Card, Cards, Signs, Site, models
 from trillm.backends.failures import Correction
 from trillm.models import Capability, Found, Model
-from trillm.wire.control import Control
 
 _UNKNOWN: frozenset[Capability] = frozenset()
 
@@ -75,9 +74,8 @@ class LlamaCpp(Backend):
         props = signs["/props"]
         return props.header(b"server") == b"llama.cpp" or props.read(_Props) is not None
 
-    async def inspect(self, http: Control, url: str, api_key: str | None) -> Found:
+    async def inspect(self, site: Site) -> Found:
         """Find out what it is for and how many requests it takes at once."""
-        site = self.site(http, url, api_key)
         props = await site.read("/props", _Props)
         if props.role == "router":
             routed = (await site.read("/v1/models", Cards[_RoutedCard])).data
@@ -85,7 +83,7 @@ class LlamaCpp(Backend):
         cards = (await site.read("/v1/models", Cards[Card])).data
         for card in cards:
             card.context_length = props.default_generation_settings.n_ctx
-        can = await _capabilities(site, props)
+        can = site.remembered(*(card.id for card in cards)) or await _capabilities(site, props)
         return Found(self.kind, props.build_info, models(cards, can), props.total_slots)
 
 

@@ -5,10 +5,9 @@ It answers 200 to anything, unknown paths included, with ``{"error": ...}`` insi
 
 import msgspec
 
-from trillm.backends.base import Backend, Signs, capabilities
+from trillm.backends.base import Backend, Signs, Site, capabilities
 from trillm.backends.failures import Correction
 from trillm.models import Capability, Found, Model
-from trillm.wire.control import Control
 
 _V1_PATH, _V0_PATH = "/api/v1/models", "/api/v0/models"
 
@@ -69,9 +68,8 @@ class LMStudio(Backend):
         """Tell by its own lists of models."""
         return signs[_V1_PATH].read(_V1) is not None or signs[_V0_PATH].read(_V0) is not None
 
-    async def inspect(self, http: Control, url: str, api_key: str | None) -> Found:
+    async def inspect(self, site: Site) -> Found:
         """List the models, loaded or not: the first request for one loads it."""
-        site = self.site(http, url, api_key)
         newer = (await site.get(_V1_PATH)).read(_V1)
         if newer is not None:
             return Found(self.kind, models=tuple(map(_model, newer.models)))

@@ -10,7 +10,6 @@ import trio
 from trillm.backends.base import Backend, Signs, Site, capabilities, fields_of
 from trillm.backends.failures import Correction
 from trillm.models import Capability, Found, Model, Operation
-from trillm.wire.control import Control
 
 _MEANINGS = {
     "completion": Capability.CHAT,
@@ -53,13 +52,12 @@ class Ollama(Backend):
         """Tell by its greeting."""
         return b"Ollama is running" in signs["/"].body
 
-    async def inspect(self, http: Control, url: str, api_key: str | None) -> Found:
+    async def inspect(self, site: Site) -> Found:
         """List the models, loaded or not, without loading any."""
-        site = self.site(http, url, api_key)
         version = (await site.read("/api/version", _Version)).version
         tags = (await site.read("/api/tags", _Tags)).models
         await _fill_in(site, [tag for tag in tags if tag.capabilities is None])
-        return Found(self.kind, version, tuple(map(_model, tags)))
+        return Found(self.kind, version, tuple(Model(tag.name, _capabilities(site, tag)) for tag in tags))
 
     def request_body(self, operation: Operation, body: bytes, model: str) -> bytes:  # noqa: ARG002  # an override
         """Give the limit on the answer's length its old name."""
@@ -83,8 +81,9 @@ async def _fill_in(site: Site, tags: list[_Tag]) -> None:
 
     async with trio.open_nursery() as nursery:
         for tag in tags:
-            nursery.start_soon(show, tag)
+            if not site.remembered(tag.name):
+                nursery.start_soon(show, tag)
 
 
-def _model(tag: _Tag) -> Model:
-    return Model(tag.name, capabilities(tag.capabilities or (), _MEANINGS))
+def _capabilities(site: Site, tag: _Tag) -> frozenset[Capability]:
+    return capabilities(tag.capabilities or (), _MEANINGS) or site.remembered(tag.name)

@@ -6,10 +6,10 @@ Source: OpenAI's API description. Its list of models says nothing of what a mode
 import re
 from urllib.parse import urlsplit
 
-from trillm.backends.base import Backend, Card, Cards, Signs, models
+from trillm.backends.base import Backend, Card, Cards, Signs, Site, models
 from trillm.errors import UpstreamFailed
 from trillm.models import Found
-from trillm.wire.control import Answer, Control
+from trillm.wire.control import Answer
 
 # Clouds keep the version in several places: /openai/v1, /v1beta/openai, /api/paas/v4.
 _VERSION = re.compile(r"/v\d\w*(/|$)")
@@ -26,9 +26,8 @@ class OpenAI(Backend):
         """Tell by a list of models."""
         return _cards(signs["/v1/models"]) is not None
 
-    async def inspect(self, http: Control, url: str, api_key: str | None) -> Found:
+    async def inspect(self, site: Site) -> Found:
         """List the models."""
-        site = self.site(http, url, api_key)
         cards = _cards(await site.good("/models"))
         if cards is None:
             raise UpstreamFailed(f"GET {site.root}/models answers, but not with a list of models")

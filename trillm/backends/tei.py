@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import msgspec
 
-from trillm.backends.base import Backend, Signs, capabilities, fields_of
+from trillm.backends.base import Backend, Signs, Site, capabilities, fields_of
 from trillm.backends.failures import Headers
 from trillm.errors import BadRequest, UpstreamFailed
 from trillm.models import Capability, Found, Model, Operation
-from trillm.wire.control import NOT_JSON, Control
+from trillm.wire.control import NOT_JSON
 
 _MEANINGS = {"embedding": Capability.EMBEDDINGS, "reranker": Capability.RERANK}
 # Fields of Cohere's request that it has no use for.
@@ -62,9 +62,9 @@ class TEI(Backend):
         """Tell by what it says of itself."""
         return signs["/info"].read(_Info) is not None
 
-    async def inspect(self, http: Control, url: str, api_key: str | None) -> Found:
+    async def inspect(self, site: Site) -> Found:
         """Read what it says of itself; a classifier offers nothing that trillm has a use for."""
-        info = await self.site(http, url, api_key).read("/info", _Info)
+        info = await site.read("/info", _Info)
         can = capabilities(info.model_type, _MEANINGS)
         model = Model(info.served_model_name or info.model_id, can, info.max_input_length)
         return Found(self.kind, info.version, (model,) if can else ())

@@ -8,10 +8,9 @@ from typing import Any
 
 import msgspec
 
-from trillm.backends.base import PATHS, Backend, Card, Cards, Signs, models, owned_by
+from trillm.backends.base import PATHS, Backend, Card, Cards, Signs, Site, models, owned_by
 from trillm.backends.failures import Correction
-from trillm.models import Found, Operation
-from trillm.wire.control import Control
+from trillm.models import Capability, Found, Operation
 
 
 class _Version(msgspec.Struct):
@@ -37,12 +36,16 @@ class VLLM(Backend):
         """Tell by the models' owner."""
         return owned_by("vllm", signs["/v1/models"])
 
-    async def inspect(self, http: Control, url: str, api_key: str | None) -> Found:
+    async def inspect(self, site: Site) -> Found:
         """List the model and its adapters, and what the routes say they can do."""
-        site = self.site(http, url, api_key)
         cards = (await site.read("/v1/models", Cards[Card])).data
         version = (await site.get("/version")).read(_Version)
-        # Absent with --disable-fastapi-docs: then nothing is known, and everything is tried.
-        routes = (await site.get("/openapi.json")).read(_Routes)
-        can = frozenset(op.capability for op in Operation if routes and f"/v1{PATHS[op]}" in routes.paths)
+        can = site.remembered(*(card.id for card in cards)) or await _capabilities(site)
         return Found(self.kind, version.version if version else None, models(cards, can))
+
+
+async def _capabilities(site: Site) -> frozenset[Capability]:
+    """Tell from the routes; the document may be turned off, then nothing is known and everything is tried."""
+    document = (await site.get("/openapi.json")).read(_Routes)
+    routes = document.paths if document else {}
+    return frozenset(operation.capability for operation in Operation if f"/v1{PATHS[operation]}" in routes)

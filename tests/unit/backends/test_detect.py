@@ -11,6 +11,7 @@ import trio
 from trillm.backends import KINDS
 from trillm.backends.detect import discover, inspect
 from trillm.errors import UpstreamBusy, UpstreamFailed
+from trillm.models import Capability, Found, Model
 from trillm.wire.control import open_control
 
 RECORDED = {path.stem: json.loads(path.read_text()) for path in (Path(__file__).parent / "recorded").glob("*.json")}
@@ -67,6 +68,30 @@ async def test_a_sleeping_llamacpp_is_left_asleep(recording):
     async with open_control(server.transport) as http:
         await inspect(http, server.url)
     assert not [line for line in server.transport.asked if line.startswith("POST")]
+
+
+@pytest.mark.parametrize("name", [name for name in GOOD if RECORDED[name]["found"]["models"]])
+async def test_what_is_known_is_not_asked_again(recording, name):
+    server = recording(name)
+    async with open_control(server.transport) as http:
+        assert await inspect(http, server.url, known=server.found) == server.found
+    if server.found.models[0].capabilities:
+        assert not [line for line in server.transport.asked if line.startswith("POST")]
+    if server.found.kind != "openai":
+        assert len(server.transport.asked) <= 3
+
+
+async def test_a_llamacpp_that_fell_asleep_keeps_what_is_known_of_it(recording):
+    server, model = recording("llamacpp_sleeping"), Model("sleepy", frozenset({Capability.EMBEDDINGS}))
+    async with open_control(server.transport) as http:
+        found = await inspect(http, server.url, known=Found("llamacpp", models=(model,)))
+    assert found.models[0].capabilities == {Capability.EMBEDDINGS}
+
+
+async def test_what_is_known_of_another_model_says_nothing_of_this_one(recording):
+    server, other = recording("llamacpp_rerank"), Model("other", frozenset({Capability.CHAT}))
+    async with open_control(server.transport) as http:
+        assert await inspect(http, server.url, known=Found("llamacpp", models=(other,))) == server.found
 
 
 # ── why not ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -204,8 +229,8 @@ async def test_infinity_under_a_prefix_is_discovered_with_it(machine):
     assert (one.name, one.url) == ("infinity", "http://127.0.0.1:7997/v1")
 
 
-async def test_trillms_own_stand_in_is_no_server_of_the_users(machine):
-    async with open_control(machine({8000: "builtin"})) as http:
+async def test_trillms_are_no_servers_of_the_users_least_of_all_the_one_that_looks(machine):
+    async with open_control(machine({8000: "builtin", 8080: "builtin_gateway"})) as http:
         assert await discover(http) == []
 
 
