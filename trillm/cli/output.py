@@ -40,12 +40,12 @@ def say(text: str) -> None:
 
 def note(text: str) -> None:
     """Print a line that is not part of the result."""
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)
 
 
 def complain(text: str, code: int) -> int:
     """Print what was wrong and return ``code``, the exit code to leave with."""
-    note(f"trillm: {printable(text)}")
+    note(f"trillm: {text}")
     return code
 
 
@@ -74,14 +74,14 @@ def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
 
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        table.add_row(*(Text(cell.text or NOTHING, cell.style) for cell in row))
+        table.add_row(*(Text(cell.text, cell.style) if cell.text else Text(NOTHING) for cell in row))
     Console().print(table)
 
 
 def warn(text: str) -> None:
     """Print a line on stderr that must not be missed."""
     red, plain = ("\x1b[1;31m", "\x1b[0m") if _coloured() else ("", "")
-    note(f"{red}{printable(text)}{plain}")
+    print(f"{red}{printable(text)}{plain}", file=sys.stderr)
 
 
 def _coloured() -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 import trio
 
-from trillm.cli.output import note
+from trillm.cli.output import note, printable
 from trillm.errors import ConfigError, TrillmError
 from trillm.models import Found, Model
 from trillm.pool.member import Member, Source
@@ -54,13 +54,13 @@ def describe(url: str, found: Found, wanted: Iterable[str] = ()) -> list[str]:
     listed = {model.id for model in found.models}
     return [
         f"{url} is {_kind(found)}{slots}, with {count or 'no'} model{'' if count == 1 else 's'}.",
-        *(f"  {model.id}  {_facts(model)}" for model in found.models),
+        *(f"  {printable(model.id)}  {_facts(model)}" for model in found.models),
         *(f"  {name}  asked for, but not among them" for name in wanted if name not in listed),
     ]
 
 
 def _kind(found: Found) -> str:
-    return f"{found.kind} {found.version}" if found.version else found.kind
+    return printable(f"{found.kind} {found.version}") if found.version else found.kind
 
 
 def _facts(model: Model) -> str:

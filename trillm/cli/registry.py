@@ -5,14 +5,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncclick as click
+from attrs import evolve
 
 from trillm.errors import ConfigError
 
 if TYPE_CHECKING:
+    from trillm.registry.document import Route, Server
     from trillm.registry.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
+E = TypeVar("E", "Server", "Route")
 
 
 def store_option(command: F) -> F:
@@ -35,6 +38,11 @@ def find(section: str, entries: Mapping[str, T], name: str) -> T:
         there = ", ".join(entries) or "none"
         raise ConfigError(f"{section}.{name}", f"no {section[:-1]} of that name; there are: {there}")
     return entries[name]
+
+
+def without_unknown(entry: E) -> E:
+    """Return a server or a route without what is not known of it: somebody may have written a secret there."""
+    return evolve(entry, extra={}, budgets=evolve(entry.budgets, extra={}))
 
 
 def completing(names: "Callable[[Store], list[str]]") -> Callable[..., list[str]]:

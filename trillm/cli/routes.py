@@ -8,7 +8,7 @@ import asyncclick as click
 from trillm.cli.command import BUDGETS, Group, budget_options, example, json_option
 from trillm.cli.live import say_followed
 from trillm.cli.output import NOTHING, Cell, note, say, say_json, say_table
-from trillm.cli.registry import completing, find, route_argument, store_option
+from trillm.cli.registry import completing, find, route_argument, store_option, without_unknown
 from trillm.errors import ConfigError
 from trillm.registry.document import Budgets, Document, Route, Target
 from trillm.registry.store import Store
@@ -122,4 +122,4 @@ def _join(targets: Iterable[Target]) -> str:
 
 
 def _as_json(route: Route) -> dict[str, Any]:
-    return {"name": route.name, **route.to_json()}
+    return {"name": route.name, **without_unknown(route).to_json()}

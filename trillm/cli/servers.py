@@ -118,9 +118,7 @@ async def add(store: Store, name: str, url: str, *, no_check: bool, replace: boo
 @store_option
 async def edit(store: Store, name: str, *, no_check: bool, clear: tuple[str, ...], **settings: Any) -> None:
     """Change what is given, keep the rest."""
-    changes = _given(settings)
-    for option in clear:
-        changes |= CLEARED[option]
+    changes = {name: value for option in clear for name, value in CLEARED[option].items()} | _given(settings)
     if not changes:
         raise click.UsageError("Nothing to change: give an option.", click.get_current_context())
     if not no_check and changes.keys() & {"url", "kind", "api_key_env"}:

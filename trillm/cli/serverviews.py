@@ -9,7 +9,7 @@ from attrs import asdict, frozen
 from trillm.cli.command import Command, example, json_option
 from trillm.cli.live import NotRunning, OfferedModel, ServerState, Status, read_status
 from trillm.cli.output import NOTHING, Cell, note, printable, say, say_json, say_table, warn
-from trillm.cli.registry import find, server_argument, store_option
+from trillm.cli.registry import find, server_argument, store_option, without_unknown
 from trillm.errors import ConfigError
 from trillm.registry.document import Document, Server
 from trillm.registry.store import Store
@@ -137,7 +137,7 @@ def show(store: Store, name: str, *, as_json: bool) -> None:
     overview = look(store)
     server = find("servers", overview.servers, name)
     written = overview.document.servers.get(name)
-    settings = written.to_json() if written else {}
+    settings = without_unknown(written).to_json() if written else {}
     if as_json:
         return say_json(_state_json(server) | {"settings": settings})
     overview.say_remarks()

@@ -99,6 +99,12 @@ def test_edit_clears_every_option_it_can_set(cli, gpu1):
     assert gpu1() == fresh
 
 
+def test_what_is_given_wins_over_what_is_cleared(cli, gpu1):
+    cli("server", "edit", "gpu1", "--clear", "weight", "--weight", "2")
+
+    assert gpu1().weight == 2
+
+
 def test_fields_of_a_newer_trillm_survive_an_edit(cli, store):
     store.path.write_text('{"servers": {"gpu1": {"url": "http://gpu1.example", "news": 1, "budgets": {"more": 2}}}}')
 

@@ -143,6 +143,14 @@ def test_show_as_json_has_the_settings_and_no_key(cli, written, monkeypatch):
     assert "a-secret" not in outcome.out
 
 
+def test_what_is_not_known_of_a_server_is_not_shown_for_it_may_be_secret(cli, store):
+    store.path.write_text(
+        '{"servers": {"a": {"url": "http://a.example", "key": "s3", "budgets": {"chat": 1, "x": "s3"}}}}'
+    )
+
+    assert "s3" not in cli("server", "show", "a").out + cli("server", "show", "a", "--json").out
+
+
 def test_a_discovered_server_can_be_shown(cli, running):
     running.status["servers"][0] |= {"name": "ollama", "source": "discovered"}
 
