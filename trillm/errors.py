@@ -212,7 +212,8 @@ class UpstreamRefused(TrillmError):
     worth_repeating = False
 
     def __init__(self, status: int, error: dict[str, Any]) -> None:
-        super().__init__(str(error.get("message", "")), param=error.get("param"), code=error.get("code"))
+        super().__init__(str(error.get("message", "")), param=error.get("param"))
+        self.code = error.get("code")
         self.status = status  # type: ignore[misc]  # per instance: it is the backend's, not ours
         self.error = error
 

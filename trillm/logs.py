@@ -49,5 +49,5 @@ def configure(log_format: LogFormat = "text", level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for chatty in ("httpx", "httpcore", "hypercorn", "quart", "watchfiles"):
+    for chatty in ("httpx", "httpcore", "hypercorn", "quart"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

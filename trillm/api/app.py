@@ -29,10 +29,6 @@ from trillm.registry.registry import Registry
 
 log = logging.getLogger(__name__)
 
-#: Served to everyone: load balancers carry no key, and the page shows nothing to who needs one.
-_OPEN = frozenset({"/", "/health", "/health/live", "/health/ready", "/favicon.ico"})
-
-
 @frozen
 class Site:
     """What the routes need.
@@ -114,7 +110,7 @@ def _add_operator_routes(app: QuartTrio, site: Site) -> None:
 
     @app.get("/health/ready")
     async def ready() -> Response:
-        state = status.readiness(site.gateway, site.registry)
+        state = status.readiness(site.gateway, site.registry, detailed=_is_operator(site))
         return _json(state, http_status=200 if state["ready"] else 503)
 
     @app.get("/metrics")

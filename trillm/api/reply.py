@@ -8,8 +8,9 @@ request's task, inside the nursery that Quart-Trio cancels when the client disco
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import trio
 from attrs import define, field
-from quart import Response
+from quart import Request, Response
 from quart_trio.asgi import TrioASGIHTTPConnection
 
 from trillm.gateway.reply import Headers, Reply
@@ -23,6 +24,7 @@ class AsgiReply:
 
     _send: AsgiSend
     started: bool = field(default=False, init=False)
+    finished: bool = field(default=False, init=False)
 
     async def start(self, status: int, headers: Headers, *, length: int | None) -> None:
         """Send the head. Hypercorn holds it until the first piece of the body."""
@@ -37,6 +39,7 @@ class AsgiReply:
 
     async def finish(self, data: bytes = b"") -> None:
         """End the body."""
+        self.finished = True
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
     def abort(self) -> None:
@@ -60,8 +63,23 @@ class Answer(Response):
 class Connection(TrioASGIHTTPConnection):
     """Quart-Trio's HTTP connection, for which an :class:`Answer` is a response too."""
 
+    reply: AsgiReply | None = None
+
+    async def handle_messages(  # type: ignore[override]  # as Quart-Trio itself overrides Quart
+        self, nursery: trio.Nursery, request: Request, receive: Any
+    ) -> None:
+        """Read the request, then cancel it when the client disconnects before the reply is complete.
+
+        ASGI calls the end of a complete reply a disconnect too, and Hypercorn says so before the reply's last
+        ``send`` has returned: cancelling then would make every good ending look like a client that left.
+        """
+        await super(TrioASGIHTTPConnection, self).handle_messages(request, receive)
+        if self.reply is None or not self.reply.finished:
+            nursery.cancel_scope.cancel()
+
     async def _send_response(self, send: AsgiSend, response: Any) -> None:
         if isinstance(response, Answer):
-            await response.run(AsgiReply(send))
+            self.reply = AsgiReply(send)
+            await response.run(self.reply)
         else:
             await super()._send_response(send, response)

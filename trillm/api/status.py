@@ -43,8 +43,15 @@ def _models(entry: Entry) -> list[Model]:
     return [m for c in entry.plan.candidates for m in c.member.models if m.id == c.model]
 
 
-def readiness(gateway: Gateway, registry: Registry) -> dict[str, Any]:
-    """Return whether requests can be answered, and if not why; a broken registry is told but is no reason."""
+def readiness(gateway: Gateway, registry: Registry, *, detailed: bool) -> dict[str, Any]:
+    """Return whether requests can be answered, and if not why; a broken registry is told but is no reason.
+
+    Args:
+        gateway: answers them.
+        registry: may be broken.
+        detailed: whether the caller may read what names files of this machine.
+    """
+    error = registry.snapshot.error
     pool = gateway.pool
     up = [m.name for m in pool.members.values() if m.state(pool.now()) in (State.UP, State.BUSY)]
     return {
@@ -52,7 +59,7 @@ def readiness(gateway: Gateway, registry: Registry) -> dict[str, Any]:
         "stopping": gateway.stopping,
         "servers_up": len(up),
         "servers": len(pool.members),
-        "registry_error": registry.snapshot.error,
+        "registry_error": error if detailed or error is None else "broken; the log says how",
     }
 
 
@@ -61,7 +68,7 @@ def full(gateway: Gateway, registry: Registry) -> dict[str, Any]:
     pool = gateway.pool
     return {
         "version": __version__,
-        "ready": readiness(gateway, registry)["ready"],
+        "ready": readiness(gateway, registry, detailed=False)["ready"],
         "error": registry.snapshot.error,
         "running": gateway.running,
         "servers": [_server(member, pool.now()) for member in pool.members.values()],

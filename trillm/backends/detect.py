@@ -57,6 +57,8 @@ async def inspect(
     if kind is None and known is not None and known.kind != _GENERIC:
         kind = known.kind
     if kind is not None:
+        if kind not in KINDS:
+            raise UpstreamFailed(f"there is no kind of server {kind!r}; there are: {', '.join(KINDS)}")
         return await KINDS[kind].inspect(Site(KINDS[kind], http, url, api_key, known))
     signs = await _look(http, url, api_key)
     for backend in KINDS.values():

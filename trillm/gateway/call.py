@@ -142,6 +142,8 @@ def _peek(operation: Operation, body: bytes) -> Any:
         raise _wrong_member(str(exc)) from exc
     except msgspec.DecodeError as exc:
         raise BadRequest(f"The body is not valid JSON: {exc}.", code="invalid_json") from exc
+    except RecursionError as exc:
+        raise BadRequest("The body is nested too deeply.", code="invalid_json") from exc
     _check_members(operation, peek)
     return peek
 

@@ -26,18 +26,20 @@ from trillm.errors import (
     UpstreamRefused,
 )
 from trillm.gateway.call import Call
+from trillm.gateway.dispatch import Dispatch
 from trillm.gateway.journey import Journey, Outcome, RequestFinished, count
-from trillm.gateway.limits import Limits, lease_limit_s, open_budget
-from trillm.gateway.outgoing import outgoing
-from trillm.gateway.relay import refused, relay_plain, relay_stream
+from trillm.gateway.limits import Limits, open_budget
 from trillm.gateway.reply import ClientLeft, Headers, Reply
 from trillm.gateway.retry import Attempts, RetryTokens
 from trillm.metrics import Metrics
 from trillm.pool.catalog import Entry
-from trillm.pool.pool import Lease, Pool
+from trillm.pool.pool import Pool
 from trillm.wire.exchange import Connections
 
 log = logging.getLogger(__name__)
+
+#: Phases that say nothing about a server: waiting for its slot, and an answer longer than the budget allows for.
+_NOT_ITS_FAULT = (Phase.QUEUE, Phase.TOTAL)
 
 _STATED_OUTCOMES = (
     (BudgetSpent, Outcome.BUDGET),
@@ -109,10 +111,17 @@ class Gateway:
         budget = open_budget(call, entry, self.limits())
         try:
             with self._running_call(budget), budget.spend():
-                await self._attempts(call, entry, budget, reply, journey)
+                await self._dispatch(call, entry, budget, reply, journey).run()
         except BudgetSpent as spent:
-            self._blame(journey, spent, call)
+            self._blame(journey, spent)
             raise
+
+    def _dispatch(self, call: Call, entry: Entry, budget: Budget, reply: Reply, journey: Journey) -> Dispatch:
+        self._retry_tokens.earn()
+        attempts = Attempts(entry.plan, self._retry_tokens)
+        return Dispatch(
+            self.pool, self.connections, self.metrics, self.limits(), call, entry, budget, reply, journey, attempts
+        )
 
     @contextlib.contextmanager
     def _running_call(self, budget: Budget) -> Iterator[None]:
@@ -122,68 +131,10 @@ class Gateway:
         finally:
             self._running.discard(budget)
 
-    async def _attempts(self, call: Call, entry: Entry, budget: Budget, reply: Reply, journey: Journey) -> None:
-        """Try servers until one answers. Once content went out there is no other attempt."""
-        self._retry_tokens.earn()
-        attempts = Attempts(entry.plan, self._retry_tokens)
-        failed: UpstreamFailed | None = None
-        while True:
-            try:
-                async with self.pool.lease(entry.plan, budget, tried=attempts.tried) as lease:
-                    member = lease.member
-                    journey.lease(lease)
-                    budget.shrink(lease_limit_s(call, entry, member.server, self.limits()))
-                    failed = await self._attempt(call, lease, budget, reply, journey)
-            except Unavailable:
-                if failed is None:
-                    raise
-                raise failed from None  # what the last server said tells more than "nobody is left"
-            if failed is None:
-                return
-            if reply.started:
-                raise failed
-            pause_s = attempts.next_pause_s(member, failed, budget)
-            self.metrics.retried(member.name)
-            log.info("attempt failed id=%s server=%s error=%s", call.id, member.name, failed.message)
-            await trio.sleep(pause_s)
-
-    async def _attempt(
-        self, call: Call, lease: Lease, budget: Budget, reply: Reply, journey: Journey
-    ) -> UpstreamFailed | None:
-        """Put the call to the leased server; return why it failed if another might do better."""
-        try:
-            await self._exchange(call, lease, budget, reply, journey)
-        except UpstreamBusy as busy:
-            return busy  # full, not broken
-        except UpstreamFailed as failed:
-            lease.failed(failed)
-            return failed
-        except UpstreamRefused:
-            lease.succeeded()
-            raise
-        lease.succeeded()
-        return None
-
-    async def _exchange(self, call: Call, lease: Lease, budget: Budget, reply: Reply, journey: Journey) -> None:
-        answer_phase = Phase.FIRST_TOKEN if call.stream else Phase.TOTAL
-        backend = lease.member.backend
-        async with self.connections.exchange(outgoing(call, lease), budget, answer_phase) as exchange:
-            journey.connected = exchange.connected
-            if exchange.status >= 300:
-                raise await refused(exchange, backend)
-            if call.stream:
-                await relay_stream(call, exchange, reply, journey, budget)
-            else:
-                await relay_plain(call, lease, exchange, reply, journey)
-        first_token_s = journey.since(journey.leased, journey.first_token)
-        if first_token_s is not None:
-            lease.member.first_token.add(first_token_s)
-
-    def _blame(self, journey: Journey, spent: BudgetSpent, call: Call) -> None:
+    def _blame(self, journey: Journey, spent: BudgetSpent) -> None:
         """Hold a missed budget against the server that missed it; never a wish of the caller's that was too short."""
-        member = self.pool.members.get(journey.server or "")
-        if member is not None and call.budget_s is None and spent.phase not in (Phase.QUEUE, Phase.TOTAL):
-            self.pool.failed(member, spent)
+        if journey.server is not None and journey.call.budget_s is None and spent.phase not in _NOT_ITS_FAULT:
+            self.pool.failed(journey.member, spent)
 
     async def _answer_error(self, call: Call, reply: Reply, error: TrillmError, journey: Journey) -> None:
         """Say what went wrong, in the way that the reply still allows."""

@@ -7,6 +7,7 @@ from attrs import define, frozen
 
 from trillm.gateway.call import Call
 from trillm.metrics import Metrics
+from trillm.pool.member import Member
 from trillm.pool.pool import Lease
 from trillm.sse import Usage
 
@@ -29,7 +30,7 @@ class Journey:
     """Filled in while the request is under way. All times are on Trio's clock, in seconds."""
 
     call: Call
-    server: str | None = None
+    _member: Member | None = None
     attempts: int = 0
     leased: float | None = None
     connected: float | None = None
@@ -43,9 +44,21 @@ class Journey:
     def lease(self, lease: Lease) -> None:
         """A server was found."""
         self.attempts += 1
-        self.server = lease.member.name
+        self._member = lease.member
         self.leased = trio.current_time()
         self.connected = None
+
+    @property
+    def member(self) -> Member:
+        """The server of the last attempt."""
+        if self._member is None:
+            raise RuntimeError("no server was reached yet")
+        return self._member
+
+    @property
+    def server(self) -> str | None:
+        """Its name, if there was an attempt."""
+        return None if self._member is None else self._member.name
 
     def content(self) -> None:
         """The first content is there."""
@@ -70,6 +83,11 @@ class Journey:
     def first_token_s(self) -> float | None:
         """Seconds from arrival to the first content."""
         return self.since(self.call.received, self.first_token)
+
+    @property
+    def first_token_since_lease_s(self) -> float:
+        """Seconds from the slot to the first content: what the server itself took."""
+        return self.since(self.leased, self.first_token) or 0.0
 
     @property
     def total_s(self) -> float:

@@ -6,7 +6,7 @@ so), with an error event, or as an aborted connection.
 """
 
 import msgspec
-from attrs import define, field
+from attrs import define, field, frozen
 
 from trillm.backends.base import Backend
 from trillm.budget import Budget
@@ -20,6 +20,8 @@ from trillm.wire.exchange import Exchange
 
 MAX_PLAIN_BYTES = 256 * 1024 * 1024
 MAX_ERROR_BYTES = 1024 * 1024
+#: After [DONE]: seconds for the response to end too, so that its connection can be used again.
+TAIL_S = 0.25
 
 #: Response headers that are between the backend and us, or that we write ourselves.
 _OURS = frozenset(
@@ -47,11 +49,25 @@ async def refused(exchange: Exchange, backend: Backend) -> TrillmError:
     return backend.error(exchange.status, exchange.headers, body)
 
 
-async def relay_plain(call: Call, lease: Lease, exchange: Exchange, reply: Reply, journey: Journey) -> None:
-    """Pass a whole answer on.
+@frozen
+class PlainAnswer:
+    """A whole answer that is ready to go."""
+
+    status: int
+    headers: Headers
+    body: bytes = field(repr=False)
+
+    async def send(self, reply: Reply) -> None:
+        """Send it. By then its server is free again: the caller may be slow."""
+        await reply.start(self.status, self.headers, length=len(self.body))
+        await reply.finish(self.body)
+
+
+async def read_plain(call: Call, lease: Lease, exchange: Exchange, journey: Journey) -> PlainAnswer:
+    """Read a whole answer.
 
     Raises:
-        UpstreamFailed: it is no JSON object, or an error in disguise; nothing was sent.
+        UpstreamFailed: it is no JSON object, or an error in disguise.
     """
     backend = lease.member.backend
     body = await exchange.read(MAX_PLAIN_BYTES)
@@ -62,9 +78,7 @@ async def relay_plain(call: Call, lease: Lease, exchange: Exchange, reply: Reply
     journey.usage = _usage(body, exchange)
     journey.content()
     headers = [(b"content-type", b"application/json"), *reply_headers(call, exchange, journey)]
-    journey.status = exchange.status
-    await reply.start(exchange.status, headers, length=len(body))
-    await reply.finish(body)
+    return PlainAnswer(exchange.status, headers, body)
 
 
 def reply_headers(call: Call, exchange: Exchange, journey: Journey) -> Headers:
@@ -84,33 +98,38 @@ def _usage(body: bytes, exchange: Exchange) -> Usage | None:
     except msgspec.ValidationError:
         return None  # valid JSON, of a shape whose usage we cannot count
     except msgspec.DecodeError as exc:
-        kind = dict(exchange.headers).get(b"content-type", b"no content type").decode("latin-1")
-        raise UpstreamFailed(f"the server's answer is not JSON ({kind}, {len(body)} bytes)") from exc
+        kind = _content_type(exchange)
+        raise UpstreamFailed(f"the server's answer is not JSON ({kind!r}, {len(body)} bytes)") from exc
 
 
 async def relay_stream(
-    call: Call, exchange: Exchange, reply: Reply, journey: Journey, budget: Budget
+    call: Call, lease: Lease, exchange: Exchange, reply: Reply, journey: Journey, budget: Budget
 ) -> None:
     """Pass a stream on, to its honest end.
 
     Raises:
         UpstreamFailed: it was cut or reported an error. If :attr:`Reply.started`, what was sent stands.
     """
-    _check_stream(exchange)
+    if not _is_stream(exchange):
+        raise await _no_stream(lease.member.backend, exchange)
     relay = _StreamRelay(call, exchange, reply, journey, budget)
     while not relay.over:
-        try:
-            data = await exchange.receive()
-        except ValueError as exc:
-            raise UpstreamFailed(f"the server's stream is broken: {exc}") from exc
-        await relay.take(data)
+        await relay.take(await exchange.receive())
+    await exchange.skip_rest(within_s=TAIL_S)
 
 
-def _check_stream(exchange: Exchange) -> None:
-    kind = dict(exchange.headers).get(b"content-type", b"")
-    if kind and not kind.startswith(b"text/event-stream"):
-        shown = kind.decode("latin-1")
-        raise UpstreamFailed(f"the server answered {shown!r} where a stream (text/event-stream) was asked for")
+def _is_stream(exchange: Exchange) -> bool:
+    return _content_type(exchange).startswith("text/event-stream")
+
+
+async def _no_stream(backend: Backend, exchange: Exchange) -> TrillmError:
+    """Return why a 200 is no stream. Taken for one, it would look to the SDKs like an answer without words."""
+    hidden = backend.hidden_error(await exchange.read(MAX_ERROR_BYTES))
+    return hidden or UpstreamFailed(f"the server answered with {_content_type(exchange)!r} instead of a stream")
+
+
+def _content_type(exchange: Exchange) -> str:
+    return dict(exchange.headers).get(b"content-type", b"").decode("latin-1")
 
 
 @define(eq=False)
@@ -129,10 +148,12 @@ class _StreamRelay:
     async def take(self, data: bytes) -> None:
         """Handle one wake's bytes; ``b""`` is the end of the response."""
         frames = self._scan(data) if data else self._scanner.end()
-        self._held += self._presentable(frames)
-        if self.reply.started or self._worth_starting(frames):
+        error = self._keep(frames)
+        if self.reply.started or (error is None and _worth_starting(frames)):
             await self._forward()
-        if not data:
+        if error is not None:
+            raise stream_error(error.error)
+        if not data and not self.over:
             await self._finish_at_end()
 
     def _scan(self, data: bytes) -> list[Frame]:
@@ -141,22 +162,17 @@ class _StreamRelay:
         except ValueError as exc:
             raise UpstreamFailed(f"the server's stream is broken: {exc}") from exc
 
-    def _presentable(self, frames: list[Frame]) -> list[bytes]:
-        """Return the bytes to send on, up to an error, which is raised after what came before it was kept."""
-        presentable: list[bytes] = []
+    def _keep(self, frames: list[Frame]) -> Frame | None:
+        """Keep what is to be sent on, up to an error frame, which is returned."""
         for frame in frames:
             if frame.kind is Kind.ERROR:
-                self._held += presentable
-                raise stream_error(frame.error)
+                return frame
             if frame.usage is not None:
                 self.journey.usage = frame.usage
             if frame.kind is Kind.COMMENT and not self.reply.started:
                 continue  # a keep-alive must not commit us to a 200
-            presentable.append(frame.raw)
-        return presentable
-
-    def _worth_starting(self, frames: list[Frame]) -> bool:
-        return any(frame.kind in (Kind.CONTENT, Kind.FINISH, Kind.DONE) for frame in frames)
+            self._held.append(frame.raw)
+        return None
 
     async def _forward(self) -> None:
         if not self.reply.started:
@@ -179,15 +195,19 @@ class _StreamRelay:
 
     async def _finish_at_end(self) -> None:
         """The response has ended; was that the end of the stream?"""
-        if self.over:
-            return
         if not self._scanner.complete:
             raise UpstreamFailed("the server's stream ended without saying that it was finished")
+        if not self.reply.started:
+            await self._start()
         await self._finish(DONE)
 
     async def _finish(self, out: bytes) -> None:
         self.over = True
         await self.reply.finish(out)
+
+
+def _worth_starting(frames: list[Frame]) -> bool:
+    return any(frame.kind in (Kind.CONTENT, Kind.FINISH, Kind.DONE) for frame in frames)
 
 
 def stream_error(error: object) -> TrillmError:

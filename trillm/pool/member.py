@@ -62,7 +62,7 @@ class Member:
     def backend(self) -> Backend:
         """How this kind of server differs; the generic one until its kind is known."""
         kind = self.server.kind or (self.found.kind if self.found else "openai")
-        return KINDS[kind]
+        return KINDS.get(kind) or KINDS["openai"]
 
     @property
     def limit(self) -> int | None:

@@ -94,7 +94,8 @@ async def probe_once(member: Member, http: Control, *, within_s: float) -> Found
     server = member.server
     try:
         with trio.move_on_after(within_s):
-            return await inspect(http, server.url, kind=server.kind, api_key=server.api_key)
+            known = member.found if member.reachable else None
+            return await inspect(http, server.url, kind=server.kind, api_key=server.api_key, known=known)
     except TrillmError as exc:
         return exc
     return UpstreamFailed(f"no answer to a probe within {within_s:g} s")

@@ -256,6 +256,12 @@ class Exchange:
             pieces.append(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    async def skip_rest(self, *, within_s: float) -> None:
+        """Read to the end what is of no more interest, so that the connection can be used again, but not for long."""
+        with trio.move_on_after(within_s):
+            while await self.receive():
+                pass
+
     @property
     def _open(self) -> Connection:
         if self._connection is None:

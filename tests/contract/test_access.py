@@ -1,0 +1,65 @@
+"""Who is let in."""
+
+import pytest
+from support.running import Sim, chat, running
+
+from trillm.registry.store import Store
+
+
+async def test_without_keys_everyone_on_this_machine_may_call(trillm):
+    assert (await trillm.post("/v1/chat/completions", chat(), authorization="Bearer whatever")).status_code == 200
+
+
+async def test_once_there_is_a_key_every_call_needs_one(tmp_path):
+    token = Store(tmp_path / "servers.json").keys.create("laptop")
+    async with running(tmp_path, {"one": Sim()}) as trillm:
+        for path in ("/v1/models", "/metrics", "/trillm/status"):
+            assert (await trillm.client.get(path)).status_code == 401
+        refused = await trillm.post("/v1/chat/completions", chat())
+        assert refused.status_code == 401
+        assert refused.json()["error"]["code"] == "invalid_api_key"
+        assert (await trillm.post("/v1/chat/completions", chat(), authorization="Bearer tl-no")).status_code == 401
+        for headers in ({"authorization": f"Bearer {token}"}, {"x_api_key": token}):
+            assert (await trillm.post("/v1/chat/completions", chat(), **headers)).status_code == 200
+        assert (await trillm.client.get("/health/live")).status_code == 200
+        assert "sim-chat" not in (await trillm.client.get("/")).text
+
+
+async def test_a_key_does_not_open_the_operators_view(tmp_path):
+    token = Store(tmp_path / "servers.json").keys.create("laptop")
+    async with running(tmp_path, {"one": Sim()}) as trillm:
+        as_user = {"authorization": f"Bearer {token}"}
+        assert (await trillm.client.get("/trillm/status", headers=as_user)).status_code == 403
+        as_operator = {"authorization": f"Bearer {trillm.server.services.operator_token}"}
+        assert (await trillm.client.get("/trillm/status", headers=as_operator)).json()["ready"] is True
+
+
+async def test_no_auth_lets_everyone_in_again(tmp_path):
+    Store(tmp_path / "servers.json").keys.create("laptop")
+    async with running(tmp_path, {"one": Sim()}, auth=False) as trillm:
+        assert (await trillm.post("/v1/chat/completions", chat())).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "evil.example"},
+        {"host": "evil.example:8377"},
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://localhost:1"},
+    ],
+)
+async def test_a_strangers_web_page_is_refused_while_there_are_no_keys(trillm, headers):
+    for path in ("/v1/models", "/trillm/status", "/metrics"):
+        assert (await trillm.client.get(path, headers=headers)).status_code == 403
+    reply = await trillm.client.post("/v1/chat/completions", json=chat(), headers=headers)
+    assert reply.status_code == 403
+    assert reply.json()["error"]["type"] == "permission_error"
+
+
+async def test_our_own_names_are_let_in(trillm):
+    port = trillm.url.rpartition(":")[2]
+    for host in (f"localhost:{port}", f"127.0.0.1:{port}", "[::1]", "192.168.1.5:80"):
+        headers = {"host": host, "origin": f"http://{host}"}
+        assert (await trillm.client.get("/v1/models", headers=headers)).status_code == 200, host

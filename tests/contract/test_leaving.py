@@ -1,0 +1,76 @@
+"""A client that leaves, at whatever moment, leaves nothing behind: no slot, no upstream connection, no generation."""
+
+import json
+
+import pytest
+import trio
+from support.running import Sim, chat, running
+
+FREED_S = 0.1
+
+
+def request_bytes(body: dict[str, object]) -> bytes:
+    raw = json.dumps(body).encode()
+    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+    return head.encode() + b"content-length: %d\r\n\r\n" % len(raw) + raw
+
+
+async def freed(trillm) -> None:
+    """Both sides are back to nothing within the time that was promised."""
+    with trio.fail_after(FREED_S):
+        while trillm.gateway.running or any(m.in_flight or m.waiting for m in trillm.pool.members.values()):
+            await trio.sleep(0.005)
+    await trillm.settled("one", within_s=FREED_S)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        {"fault": "silent"},
+        {"ttft_s": 5},
+        {"fault": "slow"},
+        {"itl_s": 0.2, "tokens": 100},
+        {"fault": "stall", "after": 2},
+    ],
+    ids=str,
+)
+async def test_leaving_while_the_server_works(trillm, stream, behaviour):
+    address = trillm.url.removeprefix("http://").split(":")
+    connection = await trio.open_tcp_stream(address[0], int(address[1]))
+    await connection.send_all(request_bytes(chat(stream=stream, x_sim=behaviour)))
+    await trio.sleep(0.3)
+    assert trillm.gateway.running == 1
+    await connection.aclose()
+    await freed(trillm)
+
+
+async def test_leaving_while_queued(tmp_path):
+    async with running(tmp_path, {"one": Sim(server={"max_concurrent": 1})}) as trillm:
+        host, port = trillm.url.removeprefix("http://").split(":")
+        first = await trio.open_tcp_stream(host, int(port))
+        await first.send_all(request_bytes(chat(x_sim={"fault": "silent"})))
+        await trio.sleep(0.1)
+        second = await trio.open_tcp_stream(host, int(port))
+        await second.send_all(request_bytes(chat()))
+        await trio.sleep(0.1)
+        assert trillm.pool.members["one"].waiting == 1
+        await second.aclose()
+        await trio.sleep(FREED_S)
+        assert trillm.pool.members["one"].waiting == 0
+        assert trillm.gateway.running == 1
+        await first.aclose()
+        await freed(trillm)
+
+
+async def test_leaving_in_the_middle_of_the_request(trillm):
+    host, port = trillm.url.removeprefix("http://").split(":")
+    whole = request_bytes(chat())
+    for cut in (10, 60, len(whole) - 5):
+        connection = await trio.open_tcp_stream(host, int(port))
+        await connection.send_all(whole[:cut])
+        await trio.sleep(0.05)
+        await connection.aclose()
+    await trio.sleep(FREED_S)
+    assert trillm.gateway.running == 0
+    assert (await trillm.sim_stats("one"))["started"] == 0

@@ -1,0 +1,127 @@
+"""One call on its way through the servers: lease, exchange, and another attempt where that is still possible.
+
+The only loop over attempts. It holds a slot no longer than the server works for it: a whole answer is sent on when its
+server is free again.
+"""
+
+import logging
+
+import trio
+from attrs import define, field
+
+from trillm.budget import Budget, Phase
+from trillm.errors import Unavailable, UpstreamBusy, UpstreamFailed, UpstreamRefused
+from trillm.gateway.call import Call
+from trillm.gateway.journey import Journey
+from trillm.gateway.limits import Limits, lease_limit_s
+from trillm.gateway.outgoing import outgoing
+from trillm.gateway.relay import PlainAnswer, read_plain, refused, relay_stream
+from trillm.gateway.reply import Reply
+from trillm.gateway.retry import Attempts
+from trillm.metrics import Metrics
+from trillm.pool.catalog import Entry
+from trillm.pool.pool import Lease, Pool
+from trillm.wire.exchange import Connections
+
+log = logging.getLogger(__name__)
+
+
+@define(eq=False)
+class Dispatch:
+    """Answers one call; see the module's docstring.
+
+    Args:
+        pool: who serves.
+        connections: how they are reached.
+        metrics: told of retries.
+        limits: the budgets in force.
+        call: what is asked.
+        entry: who may answer.
+        budget: entered by the caller.
+        reply: where the answer goes.
+        journey: filled in.
+        attempts: of this call, empty.
+    """
+
+    pool: Pool
+    connections: Connections
+    metrics: Metrics
+    limits: Limits
+    call: Call
+    entry: Entry
+    budget: Budget
+    reply: Reply
+    journey: Journey
+    attempts: Attempts
+    _failed: UpstreamFailed | None = field(default=None, init=False)
+
+    async def run(self) -> None:
+        """Try servers until one answers. Once content went out there is no other attempt.
+
+        Raises:
+            TrillmError: nobody did.
+        """
+        while True:
+            try:
+                answer = await self._attempt()
+            except UpstreamFailed as failed:
+                if self.reply.started:
+                    raise
+                await self._before_next(failed)
+            else:
+                break
+        if answer is not None:
+            # The time to send it is the caller's own.
+            self.budget.hold()
+            self.journey.status = answer.status
+            await answer.send(self.reply)
+
+    async def _attempt(self) -> PlainAnswer | None:
+        """Put the call to one server. A stream has been relayed on return, a whole answer is returned."""
+        try:
+            async with self.pool.lease(self.entry.plan, self.budget, tried=self.attempts.tried) as lease:
+                self.journey.lease(lease)
+                self.budget.shrink(lease_limit_s(self.call, self.entry, lease.member.server, self.limits))
+                return await self._judged(lease)
+        except Unavailable:
+            if self._failed is None:
+                raise
+            raise self._failed from None  # what the last server said tells more than "nobody is left"
+
+    async def _judged(self, lease: Lease) -> PlainAnswer | None:
+        """Exchange, and tell the pool how the server did."""
+        try:
+            answer = await self._exchange(lease)
+        except UpstreamBusy:
+            raise  # full, not broken
+        except UpstreamFailed as failed:
+            lease.failed(failed)
+            raise
+        except UpstreamRefused:
+            lease.succeeded()
+            raise
+        lease.succeeded()
+        return answer
+
+    async def _exchange(self, lease: Lease) -> PlainAnswer | None:
+        phase = Phase.FIRST_TOKEN if self.call.stream else Phase.TOTAL
+        async with self.connections.exchange(outgoing(self.call, lease), self.budget, phase) as exchange:
+            self.journey.connected = exchange.connected
+            if exchange.status >= 300:
+                raise await refused(exchange, lease.member.backend)
+            answer = None
+            if self.call.stream:
+                await relay_stream(self.call, lease, exchange, self.reply, self.journey, self.budget)
+            else:
+                answer = await read_plain(self.call, lease, exchange, self.journey)
+        lease.member.first_token.add(self.journey.first_token_since_lease_s)
+        return answer
+
+    async def _before_next(self, failed: UpstreamFailed) -> None:
+        """Wait as long as is wise before the next attempt; raise ``failed`` if there should be none."""
+        member = self.journey.member
+        pause_s = self.attempts.next_pause_s(member, failed, self.budget)
+        self._failed = failed
+        self.metrics.retried(member.name)
+        log.info("attempt failed id=%s server=%s error=%s", self.call.id, member.name, failed.message)
+        await trio.sleep(pause_s)
