@@ -7,6 +7,7 @@ Bytes in, frames out; nothing awaits. What counts as content, an error or an end
 
 import enum
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 from attrs import define, field, frozen
@@ -18,11 +19,11 @@ class Kind(enum.Enum):
     """What one frame says."""
 
     META = "meta"  # a chunk without content: the role, an empty delta, usage
-    CONTENT = "content"  # a token, reasoning, a piece of a tool call
+    CONTENT = "content"  # a token, reasoning, a piece of a tool call, an object of unknown shape
     FINISH = "finish"  # a chunk with a finish_reason (it may carry content too)
     ERROR = "error"  # the server reports that it failed
     DONE = "done"  # [DONE]
-    COMMENT = "comment"  # a keep-alive
+    COMMENT = "comment"  # a keep-alive, an event without data
     MALFORMED = "malformed"  # no JSON; counted and dropped
 
 
@@ -51,7 +52,8 @@ class Frame:
 
 
 class _Choice(msgspec.Struct):
-    finish_reason: object = None
+    index: int | None = 0
+    finish_reason: Any = None
     delta: dict[str, msgspec.Raw] | None = None
     text: str | None = None
 
@@ -60,15 +62,16 @@ class _Chunk(msgspec.Struct):
     """The few members that are looked at; everything else passes unseen."""
 
     choices: list[_Choice] | None = None
-    error: object = None
+    error: Any = None
     usage: Usage | None = None
-    object: str | None = None
-    message: object = None
-    code: object = None
-    type: object = None
+    object_: Any = msgspec.field(name="object", default=None)
+    message: Any = None
+    code: Any = None
+    type_: Any = msgspec.field(name="type", default=None)
 
 
 _decode = msgspec.json.Decoder(_Chunk, strict=False).decode
+_NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NOTHING = (b"null", b'""', b"[]", b"{}")
 
 
@@ -81,110 +84,144 @@ class Scanner:
     """
 
     max_frame_bytes: int = 4 * 1024 * 1024
-    finished: bool = field(default=False, init=False)
     done: bool = field(default=False, init=False)
+    failed: bool = field(default=False, init=False)
     malformed: int = field(default=0, init=False)
-    _rest: bytes = field(default=b"", init=False)
+    _rest: bytearray = field(factory=bytearray, init=False, repr=False)
+    _after_cr: bool = field(default=False, init=False)
+    _choices: dict[int | None, bool] = field(factory=dict, init=False)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every choice that began has had its finish_reason."""
+        return bool(self._choices) and all(self._choices.values())
 
     @property
     def complete(self) -> bool:
-        """Whether the server itself said that it was finished."""
-        return self.done or self.finished
+        """Whether the server itself said that it was finished, and not that it failed."""
+        return (self.done or self.finished) and not self.failed
 
     def feed(self, data: bytes) -> list[Frame]:
-        """Take the next bytes; return the frames that are whole now, in order.
+        """Take the next bytes; return the frames that are whole now, in order. Nothing follows ``[DONE]``.
 
         Raises:
             ValueError: a single frame is larger than ``max_frame_bytes``.
         """
-        data = self._rest + data if self._rest else data
-        if b"\r" in data:
-            data = _plain_newlines(data)
-        end = data.rfind(b"\n\n")
+        if b"\r" in data or self._after_cr:
+            data = self._plain_newlines(data)
+        rest = self._rest
+        # Only the new bytes are searched, or many small pieces of a large frame would take quadratic time.
+        unseen = max(0, len(rest) - 1)
+        rest += data
+        end = rest.rfind(b"\n\n", unseen)
         if end < 0:
-            self._keep(data)
+            self._check_size(len(rest) - 1)  # the last byte may be the line's end
             return []
-        self._keep(data[end + 2 :])
-        return list(self._frames(data[: end + 2]))
+        block = bytes(rest[:end])
+        del rest[: end + 2]
+        return list(self._frames(block))
 
     def end(self) -> list[Frame]:
         """No more bytes will come: return what the last, unterminated event says."""
-        rest, self._rest = self._rest.strip(b"\r\n"), b""
-        return list(self._frames(rest + b"\n\n")) if rest else []
+        rest = bytes(self._rest)
+        self._rest.clear()
+        return list(self._frames(rest))
 
-    def _keep(self, rest: bytes) -> None:
-        if len(rest) > self.max_frame_bytes:
+    def _plain_newlines(self, data: bytes) -> bytes:
+        """Turn CRLF and CR into LF, also where a CRLF came in two pieces."""
+        if self._after_cr and data.startswith(b"\n"):
+            data = data[1:]
+        self._after_cr = data.endswith(b"\r")
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _check_size(self, size: int) -> None:
+        if size > self.max_frame_bytes:
             raise ValueError(f"an event grew beyond {self.max_frame_bytes} bytes")
-        self._rest = rest
 
     def _frames(self, block: bytes) -> Iterator[Frame]:
         for raw in block.split(b"\n\n"):
-            event = raw.lstrip(b"\n")
-            if event:
+            event = raw.strip(b"\n")
+            self._check_size(len(event))
+            if event and not self.done:
                 yield self._frame(event)
 
     def _frame(self, event: bytes) -> Frame:
-        payload, clean = _payload(event)
-        if payload is None:
+        name, payload, raw = _fields(event)
+        if not payload:
             return Frame(Kind.COMMENT, b": \n\n")
         if payload == b"[DONE]":
             self.done = True
             return Frame(Kind.DONE, DONE)
-        raw = event + b"\n\n" if clean else b"data: " + payload.replace(b"\n", b"\ndata: ") + b"\n\n"
+        if name == b"error":
+            return self._error(raw, _reported(payload))
+        return self._chunk(payload, raw)
+
+    def _chunk(self, payload: bytes, raw: bytes) -> Frame:
         try:
+            # msgspec does not look into the strings that it skips; a client will.
+            payload.decode("utf-8")
             return self._classified(_decode(payload), raw)
         except msgspec.ValidationError:
             if payload.startswith(b"{"):
-                # JSON of a shape we do not know is the client's to judge.
                 return Frame(Kind.CONTENT, raw)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except _NO_JSON:
             pass  # counted below, with JSON that is no object
         self.malformed += 1
         return Frame(Kind.MALFORMED, b"")
 
+    def _error(self, raw: bytes, error: object) -> Frame:
+        self.failed = True
+        return Frame(Kind.ERROR, raw, error=error)
+
     def _classified(self, chunk: _Chunk, raw: bytes) -> Frame:
         error = _error_of(chunk)
         if error is not None:
-            return Frame(Kind.ERROR, raw, error=error)
+            return self._error(raw, error)
+        if chunk.choices is None:
+            return Frame(Kind.CONTENT if chunk.usage is None else Kind.META, raw, usage=chunk.usage)
         kind = Kind.META
-        for choice in chunk.choices or ():
-            if choice.finish_reason is not None:
-                self.finished = True
-                return Frame(Kind.FINISH, raw, usage=chunk.usage)
-            if _has_content(choice):
+        for choice in chunk.choices:
+            if choice.finish_reason:
+                kind = Kind.FINISH
+            elif kind is Kind.META and _has_content(choice):
                 kind = Kind.CONTENT
+            self._choices[choice.index] = bool(choice.finish_reason) or self._choices.get(choice.index, False)
         return Frame(kind, raw, usage=chunk.usage)
 
 
-def _plain_newlines(data: bytes) -> bytes:
-    """Turn CRLF and CR into LF; a CR at the very end may be half a CRLF and is kept."""
-    tail = b"\r" if data.endswith(b"\r") else b""
-    body = data[:-1] if tail else data
-    return body.replace(b"\r\n", b"\n").replace(b"\r", b"\n") + tail
-
-
-def _payload(event: bytes) -> tuple[bytes | None, bool]:
-    """Return the data of one event, or None if it has none, and whether the event is nothing but that data."""
+def _fields(event: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return the name of an event, its data, and the bytes to send on: its data and nothing else."""
     if event.startswith(b"data:") and b"\n" not in event:
-        return event[5:].strip(), True
-    lines = event.split(b"\n")
-    data = [line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:")]
+        return b"", event[5:].strip(), event + b"\n\n"
+    lines = [line.partition(b":") for line in event.split(b"\n")]
+    data = [value.removeprefix(b" ") for field, _, value in lines if field == b"data"]
+    names = [value.strip() for field, _, value in lines if field == b"event"]
     if not data:
-        return None, False
-    return b"\n".join(data).strip(), len(data) == len(lines)
+        # llama.cpp until 2025: a line ``error: {…}``, which clients skip without a word.
+        data = [value.strip() for field, _, value in lines if field == b"error"]
+        names = [b"error"]
+    return b"".join(names[-1:]), b"\n".join(data).strip(), b"".join(b"data: %b\n" % line for line in data) + b"\n"
 
 
 def _has_content(choice: _Choice) -> bool:
     if choice.text:
         return True
-    delta = choice.delta
-    return bool(delta) and any(name != "role" and bytes(value) not in _NOTHING for name, value in delta.items())
+    return any(name != "role" and bytes(value) not in _NOTHING for name, value in (choice.delta or {}).items())
 
 
-def _error_of(chunk: _Chunk) -> object:
-    """Return what a frame reports as wrong: ``{"error": …}``, or the flat ``{"object": "error", "message": …}``."""
-    if chunk.error is not None:
+def _error_of(chunk: _Chunk) -> Any:
+    """Return what a chunk reports as wrong: ``{"error": …}``, or the flat ``{"object": "error", "message": …}``."""
+    if chunk.error:
         return chunk.error
-    if chunk.object == "error":
-        return {"message": chunk.message, "type": chunk.type, "code": chunk.code}
+    if "error" in (chunk.object_, chunk.type_):
+        return {"message": chunk.message, "type": chunk.type_, "code": chunk.code}
     return None
+
+
+def _reported(payload: bytes) -> object:
+    """Return the error that an ``event: error`` carries, in whatever form."""
+    try:
+        value = msgspec.json.decode(payload)
+    except _NO_JSON:
+        return payload.decode("utf-8", "replace")
+    return value.get("error") or value if isinstance(value, dict) else value
