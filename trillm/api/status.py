@@ -92,7 +92,7 @@ def _server(member: Member, now: float) -> dict[str, Any]:
     return {
         "name": member.name,
         "url": member.server.url,
-        "kind": member.backend.kind,
+        "kind": member.kind,
         "version": member.found.version if member.found else None,
         "state": member.state(now).value,
         "source": member.source.value,

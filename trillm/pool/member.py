@@ -61,8 +61,12 @@ class Member:
     @property
     def backend(self) -> Backend:
         """How this kind of server differs; the generic one until its kind is known."""
-        kind = self.server.kind or (self.found.kind if self.found else "openai")
-        return KINDS.get(kind) or KINDS["openai"]
+        return KINDS.get(self.kind or "") or KINDS["openai"]
+
+    @property
+    def kind(self) -> str | None:
+        """What kind it is said to be, or was found to be; None while nobody knows."""
+        return self.server.kind or (self.found.kind if self.found else None)
 
     @property
     def limit(self) -> int | None:

@@ -1,0 +1,162 @@
+"""The whole way with real parts: the ``openai`` package, the installed program, real llama-servers behind it."""
+
+import asyncio
+import base64
+import struct
+import time
+import zlib
+
+import httpx
+import openai
+import pytest
+from support.program import serving, wait_for
+
+SENTENCE = "Hello! I am a very small model made only for tests"
+MESSAGES = [{"role": "user", "content": "Hello!"}]
+
+
+@pytest.fixture(scope="module")
+def trillm(llama, tmp_path_factory):
+    """A running trillm to which the servers are added while it runs."""
+    with serving(tmp_path_factory.mktemp("trillm"), "--no-discover") as program:
+        for role, url in llama.items():
+            program.cli("server", "add", role, url)
+        wait_for(lambda: len(models(program)) == 4, within_s=3)
+        yield program
+
+
+def models(program) -> set[str]:
+    listed = httpx.get(f"{program.url}/v1/models", trust_env=False).json()["data"]
+    return {model["id"] for model in listed if not model["id"].startswith("sim-")}
+
+
+@pytest.fixture
+def client(trillm):
+    with openai.OpenAI(base_url=f"{trillm.url}/v1", api_key="none") as client:
+        yield client
+
+
+def png() -> str:
+    """A 2x2 red PNG as a data URL."""
+
+    def part(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = zlib.compress(b"".join(b"\x00" + b"\xff\x00\x00" * 2 for _ in range(2)))
+    header = struct.pack(">IIBBBBB", 2, 2, 8, 2, 0, 0, 0)
+    image = b"\x89PNG\r\n\x1a\n" + part(b"IHDR", header) + part(b"IDAT", rows) + part(b"IEND", b"")
+    return "data:image/png;base64," + base64.b64encode(image).decode()
+
+
+def test_chat(client):
+    reply = client.chat.completions.create(model="tiny-chat", messages=MESSAGES, temperature=0)
+    assert reply.choices[0].message.content.startswith(SENTENCE)
+    assert reply.choices[0].finish_reason == "stop"
+    assert reply.usage.completion_tokens == 38
+
+
+def test_a_stream(client):
+    chunks = list(
+        client.chat.completions.create(
+            model="tiny-chat", messages=MESSAGES, temperature=0, stream=True, stream_options={"include_usage": True}
+        )
+    )
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text.startswith(SENTENCE)
+    assert chunks[-1].usage.completion_tokens == 38
+
+
+def test_an_image_reaches_the_model(client):
+    words = [{"type": "text", "text": "What is this?"}]
+    with_image = [*words, {"type": "image_url", "image_url": {"url": png()}}]
+    tokens = [
+        client.chat.completions.create(
+            model="tiny-vision", messages=[{"role": "user", "content": content}], temperature=0
+        ).usage.prompt_tokens
+        for content in (words, with_image)
+    ]
+    assert tokens[1] > tokens[0] + 8
+
+
+def test_tools_pass_through(client):
+    tool = {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}
+    reply = client.chat.completions.create(
+        model="tiny-chat", messages=MESSAGES, tools=[tool], tool_choice="required", max_tokens=200
+    )
+    assert reply.choices[0].message.tool_calls[0].function.name == "now"
+
+
+def test_embeddings_in_the_sdks_default_encoding(client):
+    reply = client.embeddings.create(model="tiny-embed", input=["one", "two"])
+    assert [len(entry.embedding) for entry in reply.data] == [64, 64]
+
+
+def test_ranking(trillm):
+    body = {"model": "tiny-rerank", "query": "a", "documents": ["x", "y", "z"]}
+    reply = httpx.post(f"{trillm.url}/v1/rerank", json=body, trust_env=False)
+    assert {result["index"] for result in reply.json()["results"]} == {0, 1, 2}
+
+
+def test_models_are_listed_and_retrieved(client):
+    assert {"tiny-chat", "tiny-embed", "tiny-rerank", "tiny-vision"} <= {model.id for model in client.models.list()}
+    assert client.models.retrieve("chat/tiny-chat").id == "chat/tiny-chat"
+
+
+def test_errors_raise_what_the_sdk_promises(client):
+    with pytest.raises(openai.NotFoundError, match="tiny-chat"):
+        client.chat.completions.create(model="tiny-cat", messages=MESSAGES)
+    with pytest.raises(openai.BadRequestError, match="context"):
+        client.chat.completions.create(model="tiny-chat", messages=[{"role": "user", "content": "word " * 9000}])
+    with pytest.raises(openai.BadRequestError, match="tiny-embed"):
+        client.chat.completions.create(model="tiny-rerank", messages=MESSAGES, extra_body={"model": "tiny-embed"})
+
+
+def test_the_asynchronous_client(trillm):
+    async def use() -> None:
+        async with openai.AsyncOpenAI(base_url=f"{trillm.url}/v1", api_key="none") as client:
+            plain = await client.chat.completions.create(model="tiny-chat", messages=MESSAGES, temperature=0)
+            assert plain.choices[0].message.content.startswith(SENTENCE)
+            stream = await client.chat.completions.create(
+                model="tiny-chat", messages=MESSAGES, temperature=0, stream=True
+            )
+            chunks = [chunk async for chunk in stream]
+            assert chunks[-1].choices[0].finish_reason == "stop"
+            embedded = await client.embeddings.create(model="tiny-embed", input="one")
+            assert len(embedded.data[0].embedding) == 64
+
+    asyncio.run(use())  # where its users run it; under Trio it leaves generators to the garbage collector
+
+
+def busy_slots(url: str) -> int:
+    return sum(slot["is_processing"] for slot in httpx.get(f"{url}/slots", trust_env=False).json())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_frees_the_servers_slots(trillm, llama, stream):
+    """Ten times: the real server works, the client goes, the server is idle within 1.5 s."""
+    # Eight choices of thousands of tokens: it would go on for far longer than the test looks.
+    body = {"model": "tiny-chat", "messages": MESSAGES, "stream": stream, "n": 8, "max_tokens": 8000, "ignore_eos": True}
+    for _ in range(10):
+        with httpx.Client(base_url=trillm.url, trust_env=False, timeout=0.3) as client:
+            with pytest.raises(httpx.ReadTimeout):
+                read_for_a_moment(client, body)
+        assert stream or busy_slots(llama["chat"]) == 8  # a stream may be over already
+        # One look: each question about its slots makes llama-server put off, by a second, its look at the connection.
+        time.sleep(1.4)
+        assert busy_slots(llama["chat"]) == 0
+
+
+def read_for_a_moment(client: httpx.Client, body) -> None:
+    """Leave in the middle, whether bytes come or not."""
+    headers = {"x-trillm-budget": "60"}
+    with client.stream("POST", "/v1/chat/completions", json=body, headers=headers) as reply:
+        for count, _ in enumerate(reply.iter_raw()):
+            if count == 20:
+                raise httpx.ReadTimeout("enough")
+
+
+def test_a_server_that_is_removed_is_gone_within_a_second(trillm, llama):
+    trillm.cli("server", "add", "again", llama["chat"], "--model", "again-model")
+    wait_for(lambda: "again-model" in models(trillm), within_s=1)
+    trillm.cli("server", "remove", "again")
+    wait_for(lambda: "again-model" not in models(trillm), within_s=1)

@@ -1,0 +1,71 @@
+"""The installed program as a user runs it: ``trillm`` as a subprocess."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from attrs import frozen
+
+
+@frozen
+class Program:
+    """A running ``trillm serve`` and the command line beside it."""
+
+    process: subprocess.Popen[bytes]
+    config: Path
+    log: Path
+
+    @property
+    def run_file(self) -> Path:
+        return self.config.with_name(f"{self.config.name}.run")
+
+    @property
+    def url(self) -> str:
+        return json.loads(self.run_file.read_text())["url"]
+
+    def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return cli(self.config, *arguments, check=check)
+
+
+def cli(config: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end."""
+    command = [sys.executable, "-m", "trillm", "--config", str(config), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=check, timeout=60)
+
+
+@contextmanager
+def serving(folder: Path, *options: str, config: Path | None = None) -> Iterator[Program]:
+    """Run ``trillm serve`` until the block ends; then SIGTERM, and it must stop by itself."""
+    config = config or folder / "servers.json"
+    log = folder / "trillm.log"
+    command = [sys.executable, "-m", "trillm", "--config", str(config), "serve", "--port", "0", *options]
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, "NO_COLOR": "1"})
+        program = Program(process, config, log)
+        try:
+            wait_for(program.run_file.exists, process, log)
+            yield program
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise
+
+
+def wait_for(condition, process=None, log=None, within_s: float = 15) -> None:
+    """Wait until ``condition()``; fail if the process ends first."""
+    began = time.monotonic()
+    while not condition():
+        assert process is None or process.poll() is None, log.read_text()
+        assert time.monotonic() - began < within_s, log.read_text() if log else condition
+        time.sleep(0.02)
