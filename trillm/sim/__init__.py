@@ -1,1 +1,1 @@
-
+"""The simulator: an OpenAI-compatible server without a model, honest about it, with faults on demand."""
