@@ -103,7 +103,7 @@ def _instead(answer: Answer, cue: Cue) -> Answer:
     """Return what a server answers that is broken, full, or no LLM server at all."""
     if cue.fault is Fault.GARBAGE:
         return Answer(_PAGE, content_type=b"text/html", headers=answer.headers)
-    retry_after = ((b"retry-after", b"%d" % math.ceil(cue.seconds)),) if cue.fault is Fault.BUSY else ()
+    retry_after = ((b"retry-after", b"%d" % math.ceil(min(cue.seconds, 86400))),) if cue.fault is Fault.BUSY else ()
     status = _STATUS[cue.fault] if cue.fault else 500
     return Answer(_ERROR, status=status, headers=(*answer.headers, *retry_after))
 

@@ -58,6 +58,11 @@ def test_faults_before_the_answer(answer):
     assert b"text/html" in page
 
 
+def test_a_server_that_is_busy_for_ever_says_for_a_day():
+    [(_, data)] = acts(BODY, Fault.BUSY, seconds=math.inf)
+    assert b"\r\nretry-after: 86400\r\n" in data
+
+
 @pytest.mark.parametrize(("fault", "after", "expected", "clean"), [
     (Fault.CUT, 2, [b"open", b"1", b"2"], False),
     (Fault.CUT, 0, [b"open"], False),
