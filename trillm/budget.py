@@ -45,7 +45,6 @@ class Budget:
     phase: Phase = Phase.QUEUE
     _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False, repr=False)
     _cause: TrillmError | None = field(default=None, init=False)
-    _flowing: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._scope.deadline = self._first_deadline()
@@ -64,8 +63,8 @@ class Budget:
             raise self._cause or BudgetSpent(self.phase, self._spent_limit())
 
     def cut(self, cause: TrillmError) -> None:
-        """End the request now, for ``cause``. The first cause wins."""
-        if self._cause is None:
+        """End the request now, for ``cause``. The first cause wins, a deadline that has passed among them."""
+        if not self._scope.cancel_called:
             self._cause = cause
             self._scope.cancel()
 
@@ -81,24 +80,22 @@ class Budget:
 
     def flow(self) -> None:
         """Content is flowing: from now on the stall limit counts, anew with every call."""
-        now = trio.current_time()
-        if not self._flowing:
-            self._flowing = True
-            self.phase = Phase.STALL
-        stalled = now + self.stall_s
-        if self.total_s is not None and self.started + self.total_s < stalled:
-            self.phase = Phase.TOTAL
-            stalled = self.started + self.total_s
-        self._scope.deadline = stalled
+        stalled, end = trio.current_time() + self.stall_s, self._end()
+        self.phase = Phase.STALL if stalled <= end else Phase.TOTAL
+        self._scope.deadline = min(stalled, end)
 
     def hold(self) -> None:
         """Stop the clock while the time is the caller's own, until :meth:`flow`; ``total_s`` still counts."""
-        self._scope.deadline = self.started + self.total_s if self.total_s is not None else math.inf
+        self.phase = Phase.TOTAL
+        self._scope.deadline = self._end()
 
     def _first_deadline(self) -> float:
-        return self.started + min(self.limit_s, self.total_s or self.limit_s)
+        return min(self.started + self.limit_s, self._end())
+
+    def _end(self) -> float:
+        return math.inf if self.total_s is None else self.started + self.total_s
 
     def _spent_limit(self) -> float:
         if self.phase is Phase.STALL:
             return self.stall_s
-        return self.total_s if self.phase is Phase.TOTAL and self.total_s else self.limit_s
+        return round(self._scope.deadline - self.started, 6)  # 5.0, not the 4.999999999998 that the clock makes of it

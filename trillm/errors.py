@@ -5,6 +5,7 @@ Which status makes an SDK do what (retry, raise which class) was read in openai-
 5xx are repeated twice unless ``x-should-retry: false`` is sent.
 """
 
+import math
 from typing import Any, ClassVar
 
 
@@ -156,7 +157,7 @@ class BudgetSpent(TrillmError):
     worth_repeating = False
 
     def __init__(self, phase: str, budget_s: float, message: str | None = None) -> None:
-        super().__init__(message or f"The latency budget of {budget_s:g} s was spent in phase {phase!r}.")
+        super().__init__(message or f"The latency budget of {budget_s:g} s was spent in phase '{phase}'.")
         self.phase = phase
         self.budget_s = budget_s
 
@@ -198,7 +199,7 @@ class UpstreamBusy(UpstreamFailed):
         """Pass the backend's ``retry-after`` on."""
         if self.retry_after_s is None:
             return super().headers()
-        return [(b"retry-after", b"%d" % max(1, round(self.retry_after_s))), *super().headers()]
+        return [(b"retry-after", b"%d" % max(1, math.ceil(self.retry_after_s))), *super().headers()]
 
 
 class UpstreamRefused(TrillmError):
