@@ -15,6 +15,7 @@ MODULES = {
     "key": "trillm.cli.keys",
     "discover": "trillm.cli.discover",
     "sim": "trillm.cli.sim",
+    "bench": "trillm.cli.bench",
     "completion": "trillm.cli.completion",
 }
 

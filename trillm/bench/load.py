@@ -1,0 +1,190 @@
+"""The load generator: so many connections, each of which asks again as soon as it was answered (a closed loop).
+
+It should cost much less than what it measures: raw sockets, one task for all that comes (:mod:`trillm.bench.pump`),
+answers searched and not decoded (:mod:`trillm.bench.listener`). It stops by itself, by time or by count.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import cycle, islice
+from time import perf_counter
+
+import trio
+from attrs import define, field, frozen
+
+from trillm.bench.asks import Ask
+from trillm.bench.listener import Listener
+from trillm.bench.pump import Pump, open_pump
+from trillm.bench.tally import Tally
+from trillm.errors import UpstreamFailed
+from trillm.wire import net
+
+#: After a connection failed, so that a server that is gone is not hammered.
+RETRY_S = 0.1
+
+
+@frozen
+class Load:
+    """What a run does.
+
+    Args:
+        origin: where the connections go.
+        asks: what each of them asks in turn, over and over.
+        connections: how many, each with one request at a time.
+        seconds: how long is counted.
+        warmup_s: before that; connections are opened one after the other over this time.
+        max_requests: counting ends when so many have ended; None: when the time is over.
+        patience_s: what answers under way get at the end; what is unanswered then is an error.
+    """
+
+    origin: net.Origin
+    asks: tuple[Ask, ...]
+    connections: int
+    seconds: float = 5.0
+    warmup_s: float = 1.0
+    max_requests: int | None = None
+    patience_s: float = 15.0
+
+
+async def run_load(
+    load: Load, *, connect: net.Connect = net.connect, at_edges: Callable[[], None] = lambda: None
+) -> Tally:
+    """Run a load to its end and return what was measured. Cancellation closes all connections at once.
+
+    Args:
+        load: what to do.
+        connect: opens a connection.
+        at_edges: called twice, when counting begins and when it has ended; takes whatever else is to be measured.
+    """
+    async with open_pump() as pump:
+        run = _Run(load, connect, pump)
+        async with trio.open_nursery() as nursery:
+            for index in range(load.connections):
+                nursery.start_soon(run.hold_connection, index)
+            if load.warmup_s:
+                await trio.sleep(load.warmup_s)
+            await run.count(at_edges)
+            nursery.cancel_scope.deadline = trio.current_time() + load.patience_s
+    return run.result()
+
+
+@define(eq=False)
+class _Run:
+    """A load under way."""
+
+    load: Load
+    connect: net.Connect
+    pump: Pump | None
+    tally: Tally = field(factory=Tally, init=False)
+    over: bool = field(default=False, init=False)
+    _unanswered: int = field(default=0, init=False)
+    _enough: trio.Event = field(factory=trio.Event, init=False)
+
+    async def count(self, at_edge: Callable[[], None]) -> None:
+        """Count for as long as the load says."""
+        tally = self.tally
+        at_edge()
+        began = perf_counter()
+        tally.counting = True
+        with trio.move_on_after(self.load.seconds):
+            await self._enough.wait()
+        tally.counting = False
+        tally.seconds = perf_counter() - began
+        at_edge()
+        self.over = True
+
+    def ended(self) -> None:
+        """One more request has ended, which may be enough of them."""
+        if self.load.max_requests is not None and self.tally.ended >= self.load.max_requests:
+            self._enough.set()
+
+    def result(self) -> Tally:
+        """Return what was measured, with what was never answered as an error."""
+        if self._unanswered:
+            self.tally.errors[f"no answer within {self.load.patience_s:g} s of the end"] += self._unanswered
+        return self.tally
+
+    async def hold_connection(self, index: int) -> None:
+        """Ask until it is over, on a new connection whenever one is lost."""
+        await trio.sleep(self.load.warmup_s * index / self.load.connections)
+        asks = islice(cycle(self.load.asks), index % len(self.load.asks), None)
+        while not self.over:
+            try:
+                await self._talk(asks)
+            except (UpstreamFailed, trio.BrokenResourceError) as exc:
+                self._lost(str(exc))
+                await trio.sleep(RETRY_S)
+            except trio.Cancelled:
+                self._unanswered += 1
+                raise
+
+    async def _talk(self, asks: Iterator[Ask]) -> None:
+        stream = await self.connect(self.load.origin)
+        try:
+            await _Line(self, stream, asks).talk()
+        finally:
+            net.close_now(stream)
+
+    def _lost(self, why: str) -> None:
+        self.tally.errors[why] += self.tally.counting
+        self.ended()
+
+
+@define(eq=False)
+class _Line:
+    """One connection, from its first request to the last."""
+
+    run: _Run
+    stream: trio.abc.Stream
+    asks: Iterator[Ask]
+    listener: Listener = field(init=False)
+    _unsent: bytes = field(default=b"", init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.listener = Listener(self.run.tally)
+
+    async def talk(self) -> None:
+        """Ask and listen until it is over or the server closes the connection."""
+        self._unsent = self._next()
+        while self._unsent:
+            await self.stream.send_all(self._unsent)
+            await self._listen()
+
+    def _next(self) -> bytes:
+        """Return the next request; nothing if there is none."""
+        if self.run.over:
+            return b""
+        ask = next(self.asks)
+        self.listener.begin(ask, perf_counter())
+        return ask.raw
+
+    async def _listen(self) -> None:
+        """Wait until there is something to be sent that the kernel did not take at once, or nothing any more."""
+        pump, stream = self.run.pump, self.stream
+        if pump is not None and isinstance(stream, net.RawStream):
+            await pump.attend(stream.socket, lambda: self._step(stream))
+        else:
+            while not self._hear(bytes(await stream.receive_some(net.RECEIVE_BYTES))):
+                pass
+
+    def _step(self, stream: net.RawStream) -> bool:
+        """Take what came, ask again if that was all; tell whether the connection's own task must go on."""
+        try:
+            data = stream.socket.recv(net.RECEIVE_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as exc:
+            raise trio.BrokenResourceError(f"connection lost: {exc.strerror}") from exc
+        if not self._hear(data):
+            return False
+        if not self._unsent:
+            return True
+        self._unsent = self._unsent[stream.send_now(self._unsent) :]
+        return bool(self._unsent)
+
+    def _hear(self, data: bytes) -> bool:
+        """Take what came; once the answer is whole, choose what is sent next."""
+        if not self.listener.feed(data, perf_counter()):
+            return False
+        self.run.ended()
+        self._unsent = self._next() if self.listener.reusable else b""
+        return True
