@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import trio
-from attrs import define, field
+from attrs import define, field, validators
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +35,14 @@ class Subscription:
         types: the event classes it listens to.
         callback: plain or async function of one event. What it raises is logged and ends nothing else.
         when_full: see :class:`WhenFull`.
-        size: how many events may wait.
+        size: how many events may wait, at least 1.
+        lost: how many were forgotten or dropped.
     """
 
     types: tuple[type[Any], ...]
     callback: Callback[Any]
     when_full: WhenFull
-    size: int
+    size: int = field(validator=validators.ge(1))
     lost: int = 0
     _send: trio.MemorySendChannel[Any] = field(init=False, repr=False)
     _receive: trio.MemoryReceiveChannel[Any] = field(init=False, repr=False)
@@ -60,11 +61,13 @@ class Subscription:
         return getattr(self.callback, "__qualname__", repr(self.callback))
 
     def offer(self, event: object) -> None:
-        """Queue one event, or do what :attr:`when_full` says."""
+        """Queue one event, or do what :attr:`when_full` says. Once closed, nothing."""
         try:
             self._send.send_nowait(event)
         except trio.WouldBlock:
             self._overflow(event)
+        except trio.ClosedResourceError:
+            pass  # it waits only for its last events to be delivered
 
     def _overflow(self, event: object) -> None:
         if self.when_full is WhenFull.COALESCE:
@@ -92,7 +95,8 @@ class Subscription:
                     if outcome is not None:
                         await outcome
                 except Exception:
-                    log.exception("subscriber failed subscriber=%s event=%r", self.name, event)
+                    # The event's type only: its members may be a caller's.
+                    log.exception("subscriber failed subscriber=%s event=%s", self.name, type(event).__name__)
 
 
 @define
@@ -133,10 +137,7 @@ class Hub:
         """Hand ``event`` to everyone who listens for its type. Never waits, never raises for a listener's sake."""
         for subscription in tuple(self._subscriptions):
             if isinstance(event, subscription.types):
-                try:
-                    subscription.offer(event)
-                except trio.ClosedResourceError:
-                    self._forget(subscription)
+                subscription.offer(event)
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Deliver events until cancelled. Started once, before any module that publishes."""
@@ -151,9 +152,8 @@ class Hub:
                 self._nursery = None
 
     async def _deliver(self, subscription: Subscription) -> None:
-        await subscription.deliver()
-        self._forget(subscription)
-
-    def _forget(self, subscription: Subscription) -> None:
-        if subscription in self._subscriptions:
+        try:
+            await subscription.deliver()
+        finally:
+            # Cancelled too: while the program stops, others still publish.
             self._subscriptions.remove(subscription)

@@ -7,7 +7,7 @@ within a period is not an accident but a defect, and is handed to whoever starte
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import trio
 from attrs import frozen
@@ -43,7 +43,7 @@ class RestartPolicy:
 
     def pause_s(self, failures: int) -> float:
         """Seconds to wait after the n-th failure within the period (n from 1)."""
-        return min(self.first_pause_s * 2 ** (failures - 1), self.longest_pause_s)
+        return min(self.first_pause_s * 2.0 ** (failures - 1), self.longest_pause_s)
 
 
 async def supervise(
@@ -63,6 +63,7 @@ async def supervise(
         serve: the module. The value it reports when first ready is passed on.
         policy: see :class:`RestartPolicy`.
         on_failure: told of every failure, e.g. to count it.
+        task_status: told once, when the module is first ready.
 
     Raises:
         ModuleFailed: too many failures within the period.
@@ -72,9 +73,8 @@ async def supervise(
     ready = _FirstStart(task_status)
     while True:
         try:
-            await serve(task_status=ready)
-            error: Exception = RuntimeError("the module returned")
-        except Exception as exc:  # noqa: BLE001 - a supervisor is the place where every failure ends
+            await _serve_for_ever(serve, ready)
+        except Exception as exc:
             if not ready.reported:
                 raise
             error = exc
@@ -87,6 +87,11 @@ async def supervise(
         pause_s = policy.pause_s(recent)
         log.error("module failed module=%s restart_in_s=%g", name, pause_s, exc_info=error)
         await trio.sleep(pause_s)
+
+
+async def _serve_for_ever(serve: Module, task_status: trio.TaskStatus[Any]) -> NoReturn:
+    await serve(task_status=task_status)
+    raise RuntimeError("the module returned")
 
 
 class _FirstStart:
