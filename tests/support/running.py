@@ -75,11 +75,12 @@ async def running(folder: Path, sims: Mapping[str, Sim], *, document: Mapping[st
         import attrs
 
         async with open_server(attrs.evolve(chosen, **settings)) as server:
-            async with httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=30) as client:
+            async with httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=30, limits=NO_LIMITS) as client:
                 yield Trillm(server, client, urls)
         nursery.cancel_scope.cancel()
 
 
+NO_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 CHAT = {"model": "sim-chat", "messages": [{"role": "user", "content": "Hello!"}]}
 
 
