@@ -17,6 +17,7 @@ from trillm import banner, logs
 from trillm.api.app import Site, build_app
 from trillm.api.server import AppServer, open_app_server
 from trillm.door.door import Door, DoorSettings, open_listeners
+from trillm.door.lane import Lane, LaneSettings
 from trillm.gateway.access import Access, own_hosts
 from trillm.gateway.gateway import Gateway
 from trillm.gateway.limits import Limits, limits_of
@@ -36,6 +37,7 @@ from trillm.stop import hard_exit_after, watch_signals
 from trillm.supervise import Module, supervise
 from trillm.wire.control import open_control
 from trillm.wire.exchange import Connections
+from trillm.wire.poller import Poller, open_poller
 
 log = logging.getLogger(__name__)
 
@@ -72,15 +74,25 @@ class Services:
         """Return the budgets in force: the command line's, then the registry's, then the defaults."""
         return limits_of(self.settings.budgets, self.registry.snapshot.document.budgets)
 
-    def site(self) -> Site:
-        """Return what the HTTP routes need."""
-        access = Access(
+    @property
+    def access(self) -> Access:
+        """Return the rules of who may call."""
+        return Access(
             keyring=lambda: self.registry.snapshot.keyring,
             operator_token=self.operator_token,
             needs_keys=self.settings.auth,
             hosts=own_hosts(self.settings.host, self.settings.allowed_hosts),
         )
-        return Site(self.gateway, self.registry, access, max_body_bytes=self.settings.max_body_bytes)
+
+    def site(self) -> Site:
+        """Return what the HTTP routes need."""
+        return Site(self.gateway, self.registry, self.access, max_body_bytes=self.settings.max_body_bytes)
+
+    def lane(self, app: AppServer, poller: Poller | None) -> Lane:
+        """Return the fast lane before ``app``."""
+        settings = LaneSettings(body_bytes=self.settings.max_body_bytes)
+        enabled = self.settings.lane
+        return Lane(self.gateway, self.access, app.serve_connection, poller, settings, enabled=enabled)
 
 
 @frozen
@@ -91,12 +103,14 @@ class Server:
         url: where.
         services: its inside.
         door: its listener.
+        lane: its hot routes.
         app: its HTTP application.
     """
 
     url: str
     services: Services
     door: Door
+    lane: Lane
     app: AppServer
 
 
@@ -127,12 +141,16 @@ async def open_server(settings: ServeSettings) -> AsyncIterator[Server]:
     services = Services(settings)
     async with trio.open_nursery() as outer:
         await _start_services(services, outer)
-        async with open_app_server(build_app(services.site())) as app, trio.open_nursery() as faces:
-            door_settings = DoorSettings(max_connections=settings.max_connections)
-            door = Door(listeners, app.serve_connection, door_settings)
+        async with (
+            open_poller() as poller,
+            open_app_server(build_app(services.site())) as app,
+            trio.open_nursery() as faces,
+        ):
+            lane = services.lane(app, poller)
+            door = Door(listeners, lane.serve, DoorSettings(max_connections=settings.max_connections))
             services.metrics.gauge("trillm_connections", "Open client connections.", lambda: door.connections)
             await faces.start(door.run)
-            yield Server(_url(listeners[0], settings), services, door, app)
+            yield Server(_url(listeners[0], settings), services, door, lane, app)
             faces.cancel_scope.cancel()
         services.connections.close_idle()
         outer.cancel_scope.cancel()
@@ -170,6 +188,7 @@ async def drain(server: Server, drain_s: float) -> None:
     gateway = server.services.gateway
     gateway.stopping = True
     server.door.close()
+    server.lane.close_idle()
     await server.app.close_idle()
     with trio.move_on_after(max(0.0, drain_s - FAREWELL_S)):
         await server.door.empty.wait()

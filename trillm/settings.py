@@ -22,6 +22,7 @@ class ServeSettings:
         embeddings_budget_s: seconds.
         rerank_budget_s: seconds.
         discover: whether to look for local servers while the registry names none.
+        lane: False serves every route through the framework, slower and the same.
         auth: False ignores the keys.
         allowed_hosts: names in ``Host`` that are ours although this machine does not know.
         max_body_bytes: of a request.
@@ -38,6 +39,7 @@ class ServeSettings:
     embeddings_budget_s: float | None = None
     rerank_budget_s: float | None = None
     discover: bool = True
+    lane: bool = True
     auth: bool = True
     allowed_hosts: tuple[str, ...] = field(default=(), converter=tuple)
     max_body_bytes: int = 64 * 1024 * 1024

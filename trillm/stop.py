@@ -16,7 +16,8 @@ import trio
 
 log = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGINT, signal.SIGBREAK) if sys.platform == "win32" else (signal.SIGINT, signal.SIGTERM)
+# SIGTERM is a POSIX signal, SIGBREAK a Windows one.
+SIGNALS = (signal.SIGINT, getattr(signal, "SIGBREAK", signal.SIGTERM))
 #: The exit status of a process that had to be ended by the backstop.
 KILLED_STATUS = 70
 

@@ -4,7 +4,23 @@ import pytest
 from support.running import Sim, running
 
 
+@pytest.fixture(params=["lane", "app"])
+def face(request):
+    """Which face answers the hot routes."""
+    return request.param
+
+
 @pytest.fixture
-async def trillm(tmp_path):
-    async with running(tmp_path, {"one": Sim()}) as trillm:
+def run_trillm(tmp_path, face):
+    """Run trillm with given simulators behind the face under test."""
+
+    def run(sims, **settings):
+        return running(tmp_path, sims, lane=face == "lane", **settings)
+
+    return run
+
+
+@pytest.fixture
+async def trillm(run_trillm):
+    async with run_trillm({"one": Sim()}) as trillm:
         yield trillm

@@ -1,7 +1,7 @@
 """Who is let in."""
 
 import pytest
-from support.running import Sim, chat, running
+from support.running import Sim, chat
 
 from trillm.registry.store import Store
 
@@ -10,9 +10,9 @@ async def test_without_keys_everyone_on_this_machine_may_call(trillm):
     assert (await trillm.post("/v1/chat/completions", chat(), authorization="Bearer whatever")).status_code == 200
 
 
-async def test_once_there_is_a_key_every_call_needs_one(tmp_path):
+async def test_once_there_is_a_key_every_call_needs_one(tmp_path, run_trillm):
     token = Store(tmp_path / "servers.json").keys.create("laptop")
-    async with running(tmp_path, {"one": Sim()}) as trillm:
+    async with run_trillm({"one": Sim()}) as trillm:
         for path in ("/v1/models", "/metrics", "/trillm/status"):
             assert (await trillm.client.get(path)).status_code == 401
         refused = await trillm.post("/v1/chat/completions", chat())
@@ -25,18 +25,18 @@ async def test_once_there_is_a_key_every_call_needs_one(tmp_path):
         assert "sim-chat" not in (await trillm.client.get("/")).text
 
 
-async def test_a_key_does_not_open_the_operators_view(tmp_path):
+async def test_a_key_does_not_open_the_operators_view(tmp_path, run_trillm):
     token = Store(tmp_path / "servers.json").keys.create("laptop")
-    async with running(tmp_path, {"one": Sim()}) as trillm:
+    async with run_trillm({"one": Sim()}) as trillm:
         as_user = {"authorization": f"Bearer {token}"}
         assert (await trillm.client.get("/trillm/status", headers=as_user)).status_code == 403
         as_operator = {"authorization": f"Bearer {trillm.server.services.operator_token}"}
         assert (await trillm.client.get("/trillm/status", headers=as_operator)).json()["ready"] is True
 
 
-async def test_no_auth_lets_everyone_in_again(tmp_path):
+async def test_no_auth_lets_everyone_in_again(tmp_path, run_trillm):
     Store(tmp_path / "servers.json").keys.create("laptop")
-    async with running(tmp_path, {"one": Sim()}, auth=False) as trillm:
+    async with run_trillm({"one": Sim()}, auth=False) as trillm:
         assert (await trillm.post("/v1/chat/completions", chat())).status_code == 200
 
 

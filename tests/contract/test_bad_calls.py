@@ -1,4 +1,4 @@
-"""What a client that does something wrong gets: a 4xx in OpenAI's envelope that says what, and a connection that lives."""
+"""What a client gets that does something wrong: a 4xx in the envelope that says what; its connection lives."""
 
 import json
 

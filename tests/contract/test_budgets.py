@@ -2,7 +2,7 @@
 
 import pytest
 import trio
-from support.running import Sim, chat, events, running
+from support.running import Sim, chat, events
 
 from trillm.sim.settings import SimSettings
 
@@ -34,18 +34,17 @@ async def test_headers_alone_are_no_first_token(trillm):
     assert named == "first_token"
 
 
-async def test_the_wait_for_a_slot_counts(tmp_path):
-    async with running(tmp_path, {"one": Sim(server={"max_concurrent": 1})}) as trillm:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(trillm.post, "/v1/chat/completions", chat(x_sim={"ttft_s": 1}))
-            await trio.sleep(0.2)
-            named, took_s = await spent(trillm, chat(), x_trillm_budget="0.3")
-            assert named == "queue"
-            assert took_s < 0.8
+async def test_the_wait_for_a_slot_counts(run_trillm):
+    async with run_trillm({"one": Sim(server={"max_concurrent": 1})}) as trillm, trio.open_nursery() as nursery:
+        nursery.start_soon(trillm.post, "/v1/chat/completions", chat(x_sim={"ttft_s": 1}))
+        await trio.sleep(0.2)
+        named, took_s = await spent(trillm, chat(), x_trillm_budget="0.3")
+        assert named == "queue"
+        assert took_s < 0.8
 
 
-async def test_a_stream_that_stalls_ends_with_an_error_event(tmp_path):
-    async with running(tmp_path, {"one": Sim()}, document={"budgets": {"stall": 0.3}}) as trillm:
+async def test_a_stream_that_stalls_ends_with_an_error_event(run_trillm):
+    async with run_trillm({"one": Sim()}, document={"budgets": {"stall": 0.3}}) as trillm:
         began = trio.current_time()
         reply = await trillm.post("/v1/chat/completions", chat(stream=True, x_sim={"fault": "stall", "after": 2}))
         error = events(reply.text)[-1]["error"]
@@ -55,8 +54,8 @@ async def test_a_stream_that_stalls_ends_with_an_error_event(tmp_path):
         await trillm.settled("one", within_s=0.2)
 
 
-async def test_a_stream_may_take_longer_than_the_budget_once_it_flows(tmp_path):
-    async with running(tmp_path, {"one": Sim()}, chat_budget_s=0.3) as trillm:
+async def test_a_stream_may_take_longer_than_the_budget_once_it_flows(run_trillm):
+    async with run_trillm({"one": Sim()}, chat_budget_s=0.3) as trillm:
         body = chat(stream=True, x_sim={"itl_s": 0.1, "tokens": 8})
         assert events((await trillm.post("/v1/chat/completions", body)).text)[-1] == "[DONE]"
 
@@ -69,23 +68,23 @@ async def test_a_stream_may_take_longer_than_the_budget_once_it_flows(tmp_path):
         ("/v1/chat/completions", chat(), "chat_budget_s"),
     ],
 )
-async def test_each_operation_has_its_own_budget(tmp_path, path, body, budget):
+async def test_each_operation_has_its_own_budget(run_trillm, path, body, budget):
     slow = {"one": Sim(SimSettings(ttft_s=2))}
-    async with running(tmp_path, slow, **{budget: 0.2}) as trillm:
+    async with run_trillm(slow, **{budget: 0.2}) as trillm:
         _, took_s = await spent(trillm, body, path)
         assert took_s < 0.7
 
 
-async def test_a_servers_and_a_routes_own_budget_win(tmp_path):
+async def test_a_servers_and_a_routes_own_budget_win(run_trillm):
     slow = {"one": Sim(SimSettings(ttft_s=0.5), server={"budgets": {"chat": 2}})}
     document = {"routes": {"quick": {"to": ["one/sim-chat"], "budgets": {"chat": 0.2}}}}
-    async with running(tmp_path, slow, document=document, chat_budget_s=0.1) as trillm:
+    async with run_trillm(slow, document=document, chat_budget_s=0.1) as trillm:
         assert (await trillm.post("/v1/chat/completions", chat())).status_code == 200
         _, took_s = await spent(trillm, chat(model="quick"))
         assert took_s < 0.45
 
 
-async def test_a_caller_cannot_go_beyond_the_ceiling(tmp_path):
-    async with running(tmp_path, {"one": Sim()}, document={"budgets": {"ceiling": 0.2}}) as trillm:
+async def test_a_caller_cannot_go_beyond_the_ceiling(run_trillm):
+    async with run_trillm({"one": Sim()}, document={"budgets": {"ceiling": 0.2}}) as trillm:
         _, took_s = await spent(trillm, chat(x_sim={"ttft_s": 3}), x_trillm_budget="60")
         assert took_s < 0.7

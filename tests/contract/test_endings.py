@@ -4,7 +4,7 @@ import httpx
 import openai
 import pytest
 import trio
-from support.running import Sim, chat, events, running
+from support.running import Sim, chat, events
 
 from trillm.sim.faults import FaultPlan
 from trillm.sim.settings import SimSettings
@@ -58,9 +58,9 @@ async def test_a_plain_answer_that_is_none_becomes_an_error(trillm, fault):
 
 @pytest.mark.parametrize("fault", ["refuse", "500", "503", "429", "cut", "garbage"])
 @pytest.mark.parametrize("stream", [False, True])
-async def test_another_server_answers_when_the_first_fails_before_content(tmp_path, fault, stream):
+async def test_another_server_answers_when_the_first_fails_before_content(run_trillm, fault, stream):
     sims = {"bad": failing(fault), "good": Sim(server={"weight": 0.001})}
-    async with running(tmp_path, sims) as trillm:
+    async with run_trillm(sims) as trillm:
         for _ in range(5):
             reply = await trillm.post("/v1/chat/completions", chat(stream=stream))
             if fault == "cut" and stream and "error" in reply.text:
@@ -69,24 +69,24 @@ async def test_another_server_answers_when_the_first_fails_before_content(tmp_pa
             assert reply.headers["x-trillm-server"] == "good"
 
 
-async def test_a_busy_server_is_passed_on_with_its_retry_after(tmp_path):
-    async with running(tmp_path, {"one": failing("429=7")}) as trillm:
+async def test_a_busy_server_is_passed_on_with_its_retry_after(run_trillm):
+    async with run_trillm({"one": failing("429=7")}) as trillm:
         reply = await trillm.post("/v1/chat/completions", chat())
         assert reply.status_code == 429
         assert float(reply.headers["retry-after"]) == 7
 
 
-async def test_a_route_falls_back_when_its_servers_fail(tmp_path):
+async def test_a_route_falls_back_when_its_servers_fail(run_trillm):
     document = {"routes": {"fast": {"to": ["bad/sim-chat"], "fallback": ["good/sim-chat"]}}}
-    async with running(tmp_path, {"bad": failing("500"), "good": Sim()}, document=document) as trillm:
+    async with run_trillm({"bad": failing("500"), "good": Sim()}, document=document) as trillm:
         reply = await trillm.post("/v1/chat/completions", chat(model="fast"))
         assert reply.status_code == 200
         assert reply.headers["x-trillm-server"] == "good"
 
 
-async def test_a_server_that_is_gone_is_503_or_502_with_the_reason(tmp_path):
+async def test_a_server_that_is_gone_is_503_or_502_with_the_reason(run_trillm):
     document = {"servers": {"gone": {"url": "http://127.0.0.1:9", "models": ["m"]}}}
-    async with running(tmp_path, {}, document=document) as trillm:
+    async with run_trillm({}, document=document) as trillm:
         reply = await trillm.post("/v1/chat/completions", chat(model="m"))
         assert reply.status_code in {502, 503}
         assert "refused" in reply.json()["error"]["message"]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import trio
-from support.running import Sim, chat, running
+from support.running import Sim, chat
 
 FREED_S = 0.1
 
@@ -45,8 +45,8 @@ async def test_leaving_while_the_server_works(trillm, stream, behaviour):
     await freed(trillm)
 
 
-async def test_leaving_while_queued(tmp_path):
-    async with running(tmp_path, {"one": Sim(server={"max_concurrent": 1})}) as trillm:
+async def test_leaving_while_queued(run_trillm):
+    async with run_trillm({"one": Sim(server={"max_concurrent": 1})}) as trillm:
         host, port = trillm.url.removeprefix("http://").split(":")
         first = await trio.open_tcp_stream(host, int(port))
         await first.send_all(request_bytes(chat(x_sim={"fault": "silent"})))

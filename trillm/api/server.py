@@ -27,11 +27,11 @@ class AppServer:
     """The application, ready to serve connections.
 
     Args:
-        serve_connection: serves one stream to its end.
+        serve_connection: serves one stream to its end, given the bytes that were read from it already.
         close_idle: connections that wait for their next request are closed, the others after their current one.
     """
 
-    serve_connection: Callable[[Any], Awaitable[None]]
+    serve_connection: Callable[[trio.abc.Stream, bytes], Awaitable[None]]
     close_idle: Callable[[], Awaitable[None]]
 
 
@@ -43,14 +43,33 @@ async def open_app_server(app: QuartTrio) -> AsyncIterator[AppServer]:
     context = WorkerContext(None)
     lifespan = Lifespan(wrapped, config, {})
 
-    async def serve_connection(stream: Any) -> None:
-        await TCPServer(wrapped, config, context, ConnectionState({}), stream).run()
+    async def serve_connection(stream: trio.abc.Stream, read: bytes) -> None:
+        replayed: Any = Replayed(stream, read)  # all of trio.SSLStream that Hypercorn uses
+        await TCPServer(wrapped, config, context, ConnectionState({}), replayed).run()
 
     async with trio.open_nursery() as nursery:
         await nursery.start(lifespan.handle_lifespan)
         await lifespan.wait_for_startup()
         yield AppServer(serve_connection, context.terminated.set)
         nursery.cancel_scope.cancel()
+
+
+class Replayed:
+    """A stream whose first bytes were read before; otherwise the stream itself, TLS or not."""
+
+    def __init__(self, stream: trio.abc.Stream, read: bytes) -> None:
+        self._stream = stream
+        self._read = read
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Return what was read before, then what comes."""
+        if self._read:
+            read, self._read = self._read, b""
+            return read
+        return bytes(await self._stream.receive_some(max_bytes))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _config() -> Config:

@@ -5,6 +5,8 @@ read to its end and the server keeps it open) or closes it at once, which is how
 more. There is no other place where a connection is freed, and no background task.
 """
 
+import contextlib
+import math
 from types import TracebackType
 from typing import Self
 
@@ -44,21 +46,24 @@ def build_request(origin: net.Origin, path: str, headers: list[tuple[bytes, byte
 
 @define(eq=False)
 class Connection:
-    """An open connection and how far its current response has been read."""
+    """An open connection, whether its current request went out whole, and how far the response has been read."""
 
     origin: net.Origin
     stream: trio.abc.Stream
     reader: ResponseReader = field(factory=ResponseReader)
+    sent: bool = False
     idle_since: float = 0.0
     reused: bool = False
 
     async def send(self, request: Request) -> None:
         """Send the request, small ones in one segment."""
+        self.sent = False
         if len(request.body) <= 64 * 1024:
             await self.stream.send_all(request.head + request.body)
         else:
             await self.stream.send_all(request.head)
             await self.stream.send_all(request.body)
+        self.sent = True
 
     async def read_more(self) -> None:
         """Wait for the next bytes and parse them.
@@ -78,7 +83,7 @@ class Connection:
     @property
     def reusable(self) -> bool:
         """Whether another request can follow on it."""
-        return self.reader.complete and self.reader.keep_alive
+        return self.sent and self.reader.complete and self.reader.keep_alive
 
 
 @define
@@ -99,6 +104,7 @@ class Connections:
     max_idle: int = 256
     opened: int = field(default=0, init=False)
     _idle: dict[net.Origin, list[Connection]] = field(factory=dict, init=False, repr=False)
+    _next_sweep: float = field(default=-math.inf, init=False, repr=False)
 
     def exchange(self, request: Request, budget: Budget, answer_phase: Phase = Phase.TOTAL) -> "Exchange":
         """Return the context manager that sends ``request`` and yields its response.
@@ -136,6 +142,7 @@ class Connections:
 
     def put_back(self, connection: Connection) -> None:
         """Keep ``connection`` for the next request, or close it if it cannot carry one."""
+        self._sweep()
         idle = self._idle.setdefault(connection.origin, [])
         if connection.reusable and len(idle) < self.max_idle:
             connection.idle_since = trio.current_time()
@@ -153,12 +160,24 @@ class Connections:
         """How many idle connections are kept, over all origins."""
         return sum(map(len, self._idle.values()))
 
+    def _sweep(self) -> None:
+        """Close what has been idle too long, wherever it goes; at most once per ``keep_alive_s``.
+
+        The youngest is taken first, so after a burst the others would never be looked at again.
+        """
+        now = trio.current_time()
+        if now < self._next_sweep:
+            return
+        self._next_sweep = now + self.keep_alive_s
+        for idle in self._idle.values():
+            while idle and now - idle[0].idle_since > self.keep_alive_s:
+                net.close_now(idle.pop(0).stream)
+
     def _fresh(self, connection: Connection) -> bool:
         if trio.current_time() - connection.idle_since > self.keep_alive_s:
             return False
-        stream = connection.stream
-        transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
-        return not (isinstance(transport, net.RawStream) and transport.went_stale())
+        raw = net.transport(connection.stream)
+        return not (isinstance(raw, net.RawStream) and raw.went_stale())
 
 
 @define(eq=False)
@@ -210,10 +229,9 @@ class Exchange:
     async def _send_and_wait(self, connection: Connection) -> None:
         self.connected = trio.current_time()
         self._budget.phase = self._answer_phase
-        try:
+        # A server may refuse a body before it has read it all (413) and close: its answer says more than the break.
+        with contextlib.suppress(trio.BrokenResourceError):
             await connection.send(self._request)
-        except trio.BrokenResourceError as exc:
-            raise UpstreamFailed("the server broke the connection while the request was sent") from exc
         while not connection.reader.head_complete:
             await connection.read_more()
 
@@ -257,8 +275,11 @@ class Exchange:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def skip_rest(self, *, within_s: float) -> None:
-        """Read to the end what is of no more interest, so that the connection can be used again, but not for long."""
-        with trio.move_on_after(within_s):
+        """Read to the end what is of no more interest, so that the connection can be used again, but not for long.
+
+        Raises nothing: a connection that breaks now is closed, and that is all.
+        """
+        with contextlib.suppress(UpstreamFailed), trio.move_on_after(within_s):
             while await self.receive():
                 pass
 

@@ -6,6 +6,7 @@ cancelled task never waits. Tests put in-memory streams in its place: whatever t
 :data:`Connect` as an argument.
 """
 
+import math
 import os
 import socket
 import ssl
@@ -33,10 +34,9 @@ class Origin:
 
     @classmethod
     def of(cls, url: str) -> "Origin":
-        """Return the origin of an http(s) URL."""
+        """Return the origin of an http(s) URL, which is ASCII: the registry takes no other."""
         parts = urlsplit(url)
-        host = (parts.hostname or "").encode("idna").decode("ascii")
-        return cls(parts.scheme, host, parts.port or (443 if parts.scheme == "https" else 80))
+        return cls(parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
 
     @property
     def authority(self) -> str:
@@ -57,7 +57,7 @@ class RawStream(trio.abc.HalfCloseableStream):
     """
 
     def __init__(self, sock: socket.socket, *, write_stall_s: float | None = None) -> None:
-        sock.setblocking(False)
+        sock.settimeout(0)  # not blocking
         self.socket = sock
         self.write_stall_s = write_stall_s
 
@@ -98,16 +98,15 @@ class RawStream(trio.abc.HalfCloseableStream):
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the peer took something, at most ``write_stall_s``."""
-        with trio.move_on_after(self.write_stall_s if self.write_stall_s is not None else float("inf")) as scope:
-            try:
-                await wait_writable(self.socket)
-            except OSError as exc:
-                raise self._lost(exc) from exc
+        self._check_open()
+        with trio.move_on_after(self.write_stall_s if self.write_stall_s is not None else math.inf) as scope:
+            await wait_writable(self.socket)
         if scope.cancelled_caught:
             raise trio.BrokenResourceError(f"the peer took no byte for {self.write_stall_s} s")
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Wait for bytes and return them; ``b""`` at the end. Always a checkpoint."""
+        self._check_open()
         while True:
             try:
                 await wait_readable(self.socket)
@@ -145,6 +144,10 @@ class RawStream(trio.abc.HalfCloseableStream):
         self.close()
         await trio.lowlevel.checkpoint()
 
+    def _check_open(self) -> None:
+        if self.socket.fileno() == -1:
+            raise trio.ClosedResourceError("this stream was closed")
+
     def _lost(self, exc: OSError) -> trio.BrokenResourceError | trio.ClosedResourceError:
         if self.socket.fileno() == -1:
             return trio.ClosedResourceError("this stream was closed")
@@ -157,22 +160,23 @@ async def connect(origin: Origin) -> trio.abc.Stream:
     Raises:
         UpstreamFailed: name not found, refused, unreachable, or the TLS handshake failed.
     """
+    context = _tls_context() if origin.scheme == "https" else None
     try:
-        stream = await trio.open_tcp_stream(origin.host, origin.port)
-        stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except OSError as exc:
+        # Trio has set TCP_NODELAY.
+        raw = RawStream.take_over(await trio.open_tcp_stream(origin.host, origin.port))
+    except (OSError, UnicodeError) as exc:
         raise UpstreamFailed(f"cannot connect to {origin.authority}: {_reason(exc)}") from exc
-    raw = RawStream.take_over(stream)
-    if origin.scheme != "https":
-        return raw
-    tls = trio.SSLStream(raw, _tls_context(), server_hostname=origin.host, https_compatible=True)
+    return raw if context is None else await _encrypted(raw, context, origin)
+
+
+async def _encrypted(raw: RawStream, context: ssl.SSLContext, origin: Origin) -> trio.SSLStream[RawStream]:
     try:
+        tls = trio.SSLStream(raw, context, server_hostname=origin.host, https_compatible=True)
         await tls.do_handshake()
-    except (trio.BrokenResourceError, ssl.SSLError) as exc:
-        await trio.aclose_forcefully(tls)
-        raise UpstreamFailed(f"TLS handshake with {origin.authority} failed: {exc.__cause__ or exc}") from exc
-    except trio.Cancelled:
-        await trio.aclose_forcefully(tls)
+    except BaseException as exc:
+        raw.close()
+        if isinstance(exc, trio.BrokenResourceError):
+            raise UpstreamFailed(f"TLS handshake with {origin.authority} failed: {_tls_reason(exc)}") from exc
         raise
     return tls
 
@@ -184,16 +188,19 @@ class _ClosesAtOnce(Protocol):
     def close(self) -> None: ...
 
 
+def transport(stream: trio.abc.AsyncResource) -> trio.abc.AsyncResource:
+    """Return what carries ``stream``: the stream under TLS, or itself."""
+    return stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+
+
 def close_now(stream: trio.abc.AsyncResource) -> None:
     """Close without goodbyes and without waiting: a TLS shutdown alert would have to wait for the peer."""
-    match stream:
-        case trio.SSLStream():
-            close_now(stream.transport_stream)
-        case trio.StapledStream():
+    match transport(stream):
+        case trio.StapledStream() as stream:
             close_now(stream.send_stream)
             close_now(stream.receive_stream)
-        case _ClosesAtOnce():
-            stream.close()
+        case _ClosesAtOnce() as closer:
+            closer.close()
         case _:
             raise TypeError(f"{type(stream).__name__} cannot be closed without waiting")
 
@@ -203,13 +210,37 @@ def _tls_context() -> ssl.SSLContext:
     """Trust what ``SSL_CERT_FILE`` names, else certifi's bundle: the same rule as the control plane's httpx."""
     import certifi
 
-    return ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
+    path = os.environ.get("SSL_CERT_FILE") or certifi.where()
+    try:
+        return ssl.create_default_context(cafile=path)
+    except OSError as exc:
+        raise UpstreamFailed(f"TLS: the certificates in {path!r} cannot be read: {_in_words(exc)}") from exc
 
 
-def _reason(exc: OSError) -> str:
-    """Say in a few words why a connection was not made. Trio wraps several attempts into one error."""
-    cause = exc.__cause__
-    if isinstance(cause, BaseExceptionGroup):
-        cause = cause.exceptions[0]
-    reason = cause if isinstance(cause, OSError) else exc
-    return (reason.strerror or str(reason)).lower()
+def _reason(exc: OSError | UnicodeError) -> str:
+    """Say in a few words why a connection was not made."""
+    match exc, exc.__cause__:
+        case UnicodeError(), _:
+            return "not a host name"
+        case _, BaseExceptionGroup(exceptions=(*_, OSError() as last)):
+            # Of several attempts the last: the first is IPv6, which often is not there at all.
+            return _in_words(last)
+        case OSError(), _:
+            return _in_words(exc)
+
+
+def _tls_reason(exc: trio.BrokenResourceError) -> str:
+    match exc.__cause__:
+        case ssl.SSLCertVerificationError() as cause:
+            return f"certificate not accepted: {cause.verify_message}"
+        case OSError() as cause:
+            return _in_words(cause)
+        case _:
+            return "the server closed the connection"
+
+
+def _in_words(exc: OSError) -> str:
+    if isinstance(exc, ssl.SSLError):
+        return (exc.reason or str(exc)).replace("_", " ").lower()
+    # Trio writes "Error connecting to ('127.0.0.1', 1): Connection refused".
+    return (exc.strerror or str(exc)).rpartition(": ")[2].lower()

@@ -1,0 +1,241 @@
+"""The fast lane: hot routes over HTTP/1.1, from socket to gateway and back without a framework.
+
+One task and one cancel scope per connection. The scope's deadline is whatever the connection waits for now (the next
+request, the rest of a head, the rest of a body); while the gateway works there is none, for the call brings its own
+budget, and the scope is cancelled when the client hangs up. Whatever is not a hot route is handed over with its bytes.
+"""
+
+import math
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import trio
+from attrs import define, field, frozen
+
+from trillm.door.reply import LaneReply
+from trillm.errors import RequestTimeout, TrillmError
+from trillm.gateway.access import Access
+from trillm.gateway.call import Call, read_call, request_id
+from trillm.gateway.gateway import Gateway, send_error
+from trillm.gateway.paths import PATHS
+from trillm.gateway.reply import ClientLeft
+from trillm.wire import answer
+from trillm.wire.net import RECEIVE_BYTES, RawStream, transport
+from trillm.wire.poller import HUNG_UP, Poller
+from trillm.wire.request import RequestReader
+from trillm.wire.request_head import RequestHead
+
+#: Seconds that a client gets to stop sending after it was refused.
+LINGER_S = 2.0
+
+HandOver = Callable[[trio.abc.Stream, bytes], Awaitable[None]]
+
+_OPERATIONS = {path.encode(): operation for path, operation in PATHS.items()}
+
+
+@frozen
+class LaneSettings:
+    """What a client may cost before it is a caller.
+
+    Args:
+        idle_s: seconds a connection may wait for its next request.
+        head_s: seconds from a head's first byte to its last.
+        body_s: seconds a body may take.
+        head_bytes: the largest head.
+        body_bytes: the largest body.
+    """
+
+    idle_s: float = 75.0
+    head_s: float = 10.0
+    body_s: float = 60.0
+    head_bytes: int = 64 * 1024
+    body_bytes: int = 64 * 1024 * 1024
+
+
+@define(eq=False)
+class Lane:
+    """What all connections share.
+
+    Args:
+        gateway: answers calls.
+        access: who may call.
+        hand_over: serves a connection whose request is not for the lane, given the bytes already read.
+        poller: tells of clients that hang up.
+        settings: see :class:`LaneSettings`.
+        enabled: False hands everything over.
+    """
+
+    gateway: Gateway
+    access: Access
+    hand_over: HandOver
+    poller: Poller | None = None
+    settings: LaneSettings = field(factory=LaneSettings)
+    enabled: bool = True
+    closing: bool = field(default=False, init=False)
+    _idle: set[trio.CancelScope] = field(factory=set, init=False)
+
+    async def serve(self, stream: trio.abc.Stream) -> None:
+        """Serve one connection to its end."""
+        with trio.CancelScope() as scope:
+            await _Conversation(self, stream, scope).run()
+
+    def close_idle(self) -> None:
+        """Close the connections that wait for a request; the others end after the one they have."""
+        self.closing = True
+        for scope in tuple(self._idle):
+            scope.cancel()
+
+
+@define(eq=False)
+class _Conversation:
+    """One connection."""
+
+    lane: Lane
+    stream: trio.abc.Stream
+    scope: trio.CancelScope
+    reader: RequestReader = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        settings = self.lane.settings
+        self.reader = RequestReader(head_bytes=settings.head_bytes, body_bytes=settings.body_bytes)
+
+    async def run(self) -> None:
+        while not self.lane.closing:
+            try:
+                head = await self._next_head()
+            except TrillmError as error:
+                await self._refuse(error)
+                return
+            if head is None:
+                return
+            operation = _OPERATIONS.get(head.path)
+            if operation is None or not self._takes(head):
+                await self.lane.hand_over(self.stream, head.raw + self.reader.unread())
+                return
+            if not await self._answer(head):
+                return
+
+    def _takes(self, head: RequestHead) -> bool:
+        return self.lane.enabled and head.method == b"POST" and head.version == b"1.1" and not head.upgrade
+
+    async def _next_head(self) -> RequestHead | None:
+        """Return the next request's head, or None when the client is done, silent, or we are closing."""
+        head = self.reader.next_head()
+        if head is None:
+            if not await self._wait_for_a_byte():
+                return None
+            head = self.reader.next_head()
+        self.scope.deadline = trio.current_time() + self.lane.settings.head_s
+        while head is None:
+            if not await self._receive():
+                return None
+            head = self.reader.next_head()
+        return head
+
+    async def _wait_for_a_byte(self) -> bool:
+        self.scope.deadline = trio.current_time() + self.lane.settings.idle_s
+        idle = self.lane._idle  # noqa: SLF001 - a conversation is the other half of its lane
+        idle.add(self.scope)
+        try:
+            return await self._receive()
+        finally:
+            idle.discard(self.scope)
+
+    async def _receive(self) -> bool:
+        try:
+            data = await self.stream.receive_some(RECEIVE_BYTES)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return False
+        self.reader.feed(bytes(data))
+        return bool(data)
+
+    async def _answer(self, head: RequestHead) -> bool:
+        """Answer one request; return whether the connection can carry another."""
+        reply = LaneReply(self.stream, closing=not head.keep_alive or self.lane.closing)
+        self.scope.deadline = math.inf
+        try:
+            caller = self.lane.access.admit(head.headers)
+            body = await self._read_body(head)
+            if body is None:
+                return False
+            call = read_call(_OPERATIONS[head.path], head.headers, body, caller=caller.key)
+        except TrillmError as error:
+            return await self._refuse(error, head)
+        await self._handle(call, reply)
+        return reply.finished and not reply.closing
+
+    async def _read_body(self, head: RequestHead) -> bytes | None:
+        """Return the whole body, or None if the client left.
+
+        Raises:
+            TooLarge: over the limit.
+            RequestTimeout: slower than ``body_s``.
+        """
+        pieces: list[bytes] = []
+        if not self._take_body(pieces):
+            if head.expects_continue and not pieces:
+                await self.stream.send_all(answer.CONTINUE)
+            within_s = self.lane.settings.body_s
+            with trio.move_on_after(within_s) as scope:
+                while not self._take_body(pieces):
+                    if not await self._receive():
+                        return None
+            if scope.cancelled_caught:
+                raise RequestTimeout(f"The request body did not arrive within {within_s:g} s.")
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _take_body(self, pieces: list[bytes]) -> bool:
+        """Add what has come of the body; return whether that was the end."""
+        while piece := self.reader.next_body():
+            pieces.append(piece)
+        return piece is not None
+
+    async def _handle(self, call: Call, reply: LaneReply) -> None:
+        """Let the gateway answer; a client that hangs up before the reply is complete cancels everything."""
+
+        def hung_up() -> None:
+            if not reply.finished:
+                self.scope.cancel()
+
+        raw = transport(self.stream)
+        if self.lane.poller is not None and isinstance(raw, RawStream):
+            with self.lane.poller.watching(raw.socket, HUNG_UP, hung_up):
+                await self.lane.gateway.handle(call, reply)
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._wait_for_hang_up, hung_up)
+            await self.lane.gateway.handle(call, reply)
+            nursery.cancel_scope.cancel()
+
+    async def _wait_for_hang_up(self, hung_up: Callable[[], None]) -> None:
+        # What comes instead is a pipelined request. It is kept, and then there is nothing left to watch with.
+        if not await self._receive():
+            hung_up()
+
+    async def _refuse(self, error: TrillmError, head: RequestHead | None = None) -> bool:
+        """Answer with ``error``; return whether the connection can carry another request."""
+        at_edge = head is not None and self._is_body_read()
+        reply = LaneReply(self.stream, closing=not (at_edge and head is not None and head.keep_alive))
+        given = None if head is None else head.get(b"x-request-id")
+        try:
+            await send_error(reply, error, [(b"x-request-id", request_id(given).encode())])
+        except ClientLeft:
+            return False
+        if reply.closing:
+            await self._linger()
+        return not reply.closing
+
+    def _is_body_read(self) -> bool:
+        """Tell whether the whole body has come, dropping it. After an error in the stream the answer is no."""
+        try:
+            return self._take_body([])
+        except (TrillmError, RuntimeError):
+            return False
+
+    async def _linger(self) -> None:
+        """Drop for a moment what the client still sends: a reset would take the answer from it (RFC 9112 §9.6)."""
+        with trio.move_on_after(LINGER_S), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            if isinstance(self.stream, trio.abc.HalfCloseableStream):
+                await self.stream.send_eof()
+            while await self.stream.receive_some(RECEIVE_BYTES):
+                pass
