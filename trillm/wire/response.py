@@ -30,25 +30,29 @@ class ResponseReader:
         self.keep_alive = False
         self.started = False
 
-    def feed(self, data: bytes) -> None:
-        """Take the next bytes.
+    def feed(self, data: bytes | bytearray) -> None:
+        """Take the next bytes. What follows a complete response is not looked at, and nothing can come after it.
 
         Raises:
-            UpstreamFailed: this is not HTTP/1.1, or it goes on after its end.
+            UpstreamFailed: this is not HTTP/1.1.
         """
-        if self.complete:
-            raise UpstreamFailed("the server sent bytes after the end of its answer")
         self.started = True
         if not self.head_complete:
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as exc:
-            raise UpstreamFailed("the server wants to switch protocols") from exc
-        except httptools.HttpParserError as exc:
-            raise UpstreamFailed(f"the server's answer is not valid HTTP: {exc}") from exc
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
+            self._not_understood(exc)
         if not self.head_complete and self._head_bytes > MAX_HEAD_BYTES:
             raise UpstreamFailed(f"the server's response head is larger than {MAX_HEAD_BYTES} bytes")
+
+    def _not_understood(self, exc: Exception) -> None:
+        if self.complete:
+            self.keep_alive = False
+        elif self.status == 101:
+            raise UpstreamFailed("the server wants to switch protocols") from exc
+        else:
+            raise UpstreamFailed(f"the server's answer is not valid HTTP: {exc}") from exc
 
     def feed_eof(self) -> None:
         """The server closed the connection.
@@ -73,24 +77,37 @@ class ResponseReader:
         self._pieces = []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    # What llhttp calls.
+    # What llhttp calls; after the end of the response, for bytes that nobody asked for.
+
+    def on_message_begin(self) -> None:
+        """Begin the response, the one after an interim response, or one too many."""
+        if self.complete:
+            self.keep_alive = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
+        """Take a header; a trailer is not one and is dropped (RFC 9110 §6.5.1)."""
+        if not self.head_complete:
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
+        """End the head; of an interim response (1xx) as well."""
+        if self.complete:
+            return
         self.status = self._parser.get_status_code()
         if self.status < 200:
-            return  # an interim response: its end clears the way for the real one
+            return
         self.head_complete = True
         self.keep_alive = self._parser.should_keep_alive()
         names = {name for name, _ in self.headers}
         self._until_close = b"content-length" not in names and b"transfer-encoding" not in names
 
     def on_body(self, data: bytes) -> None:
-        self._pieces.append(data)
+        """Take a piece of the body."""
+        if not self.complete:
+            self._pieces.append(data)
 
     def on_message_complete(self) -> None:
+        """End the response; after an interim one the real one follows."""
         if self.head_complete:
             self.complete = True
         else:
