@@ -1,6 +1,6 @@
 """The load generator: so many connections, each of which asks again as soon as it was answered (a closed loop).
 
-It should cost much less than what it measures: raw sockets, one task for all that comes (:mod:`trillm.bench.pump`),
+It should cost much less than what it measures: raw sockets, one task for all that comes (:mod:`trillm.wire.poller`),
 answers searched and not decoded (:mod:`trillm.bench.listener`). It stops by itself, by time or by count.
 """
 
@@ -13,10 +13,10 @@ from attrs import define, field, frozen
 
 from trillm.bench.asks import Ask
 from trillm.bench.listener import Listener
-from trillm.bench.pump import Pump, open_pump
 from trillm.bench.tally import Tally
 from trillm.errors import UpstreamFailed
 from trillm.wire import net
+from trillm.wire.poller import READABLE, Poller, open_poller
 
 #: After a connection failed, so that a server that is gone is not hammered.
 RETRY_S = 0.1
@@ -55,8 +55,8 @@ async def run_load(
         connect: opens a connection.
         at_edges: called twice, when counting begins and when it has ended; takes whatever else is to be measured.
     """
-    async with open_pump() as pump:
-        run = _Run(load, connect, pump)
+    async with open_poller() as poller:
+        run = _Run(load, connect, poller)
         async with trio.open_nursery() as nursery:
             for index in range(load.connections):
                 nursery.start_soon(run.hold_connection, index)
@@ -73,7 +73,7 @@ class _Run:
 
     load: Load
     connect: net.Connect
-    pump: Pump | None
+    poller: Poller | None
     tally: Tally = field(factory=Tally, init=False)
     over: bool = field(default=False, init=False)
     _unanswered: int = field(default=0, init=False)
@@ -159,12 +159,32 @@ class _Line:
 
     async def _listen(self) -> None:
         """Wait until there is something to be sent that the kernel did not take at once, or nothing any more."""
-        pump, stream = self.run.pump, self.stream
-        if pump is not None and isinstance(stream, net.RawStream):
-            await pump.attend(stream.socket, lambda: self._step(stream))
+        poller, stream = self.run.poller, self.stream
+        if poller is not None and isinstance(stream, net.RawStream):
+            await self._watch(stream, poller)
         else:
             while not self._hear(bytes(await stream.receive_some(net.RECEIVE_BYTES))):
                 pass
+
+    async def _watch(self, stream: net.RawStream, poller: Poller) -> None:
+        """Sleep while the poller's task takes what comes and asks again."""
+        over, failures = trio.Event(), list[Exception]()
+
+        def ready() -> None:
+            if over.is_set():
+                return  # this task has not had its turn yet
+            try:
+                ends = self._step(stream)
+            except (UpstreamFailed, trio.BrokenResourceError) as exc:
+                failures.append(exc)
+                ends = True
+            if ends:
+                over.set()
+
+        with poller.watching(stream.socket, READABLE, ready):
+            await over.wait()
+        for failure in failures:
+            raise failure
 
     def _step(self, stream: net.RawStream) -> bool:
         """Take what came, ask again if that was all; tell whether the connection's own task must go on."""

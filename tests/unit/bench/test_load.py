@@ -36,11 +36,11 @@ async def answering(nursery, respond) -> str:
     return f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
 
 
-@pytest.fixture(params=["pump", "own task"])
+@pytest.fixture(params=["poller", "own task"])
 def either_way(request, monkeypatch) -> None:
-    """Measured through the pump, and as where there is none."""
+    """Measured through the poller, and as where there is none."""
     if request.param == "own task":
-        monkeypatch.setattr("trillm.bench.pump.sys", SimpleNamespace(platform="elsewhere"))
+        monkeypatch.setattr("trillm.wire.poller.sys", SimpleNamespace(platform="elsewhere"))
 
 
 @pytest.mark.usefixtures("either_way")

@@ -1,0 +1,66 @@
+"""What is compared: each face is a name and the address of a process that was started for it."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from attrs import frozen
+
+from benchmarks.processes import Running, running
+from benchmarks.upstream import MODEL
+from trillm.bench.asks import Target
+
+DIRECT = "direct"
+TRILLM = "trillm"
+NAIVE = "Quart-Trio + httpx"
+
+
+@frozen
+class Face:
+    """One way to the upstream.
+
+    Args:
+        name: for tables and plots.
+        server: the process that is measured.
+    """
+
+    name: str
+    server: Running
+
+    @property
+    def target(self) -> Target:
+        """Whom to ask."""
+        return Target(self.server.url, MODEL)
+
+
+@asynccontextmanager
+async def open_faces(folder: Path, *, tokens: int, gap_s: float, naive: bool = True) -> AsyncIterator[list[Face]]:
+    """Start the upstream and what stands in front of it; the first face is the upstream itself.
+
+    Args:
+        folder: for the registry and the logs.
+        tokens: in each stream.
+        gap_s: seconds between two of them.
+        naive: whether the baseline is wanted.
+    """
+    async with AsyncExitStack() as stack:
+
+        async def start(name: str, *command: str) -> Face:
+            label = name.partition(" ")[0]
+            return Face(name, await stack.enter_async_context(running(label, list(command), folder, MODEL)))
+
+        direct = await start(DIRECT, "benchmarks.upstream", "{port}", "--tokens", str(tokens), "--gap", str(gap_s))
+        upstream = direct.server.url
+        faces = [direct, await start(TRILLM, *_trillm(folder, upstream))]
+        if naive:
+            faces.append(await start(NAIVE, "benchmarks.naive", "{port}", upstream))
+        yield faces
+
+
+def _trillm(folder: Path, upstream: str) -> list[str]:
+    """Write a registry that names the upstream; return the command."""
+    registry = folder / "servers.json"
+    servers = {"upstream": {"url": upstream, "kind": "openai"}}
+    registry.write_text(json.dumps({"version": 1, "servers": servers}))
+    return ["trillm", "serve", "--no-discover", "--port", "{port}", "--config", str(registry)]

@@ -1,0 +1,136 @@
+"""Processes to be measured: started, waited for, ended by their own handle; what they cost, from Linux's /proc."""
+
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+from attrs import frozen
+
+from trillm.bench.asks import Kind, Target, build_asks
+from trillm.bench.load import Load, run_load
+
+START_S = 20.0
+STOP_S = 10.0
+FILES = 65_536
+
+
+@frozen
+class Cost:
+    """What a process and its children have used up to now.
+
+    Args:
+        cpu_s: user and system time.
+        rss_bytes: resident memory.
+    """
+
+    cpu_s: float
+    rss_bytes: int
+
+
+@frozen
+class Running:
+    """A server in a process of its own.
+
+    Args:
+        url: where it answers; always on loopback.
+        process: it.
+    """
+
+    url: str
+    process: trio.Process
+
+    def cost(self) -> Cost | None:
+        """Return what it cost so far; None where there is no /proc."""
+        return cost_of(self.process.pid)
+
+
+@asynccontextmanager
+async def running(name: str, command: list[str], log_folder: Path, model: str) -> AsyncIterator[Running]:
+    """Run a Python module as a server for the time of the block.
+
+    Args:
+        name: of its log file.
+        command: module and arguments; ``{port}`` is replaced by a free port.
+        log_folder: where its output goes.
+        model: the model that it answers for once it is ready.
+    """
+    port = str(free_port())
+    log = log_folder / f"{name}.log"
+    arguments = [sys.executable, "-m", *(word.replace("{port}", port) for word in command)]
+    with log.open("wb") as output:
+        process = await trio.lowlevel.open_process(arguments, stdin=None, stdout=output, stderr=output)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        await _answering(name, Target(url, model), process, log)
+        yield Running(url, process)
+    finally:
+        with trio.CancelScope(shield=True):
+            await _end(process)
+
+
+async def _answering(name: str, target: Target, process: trio.Process, log: Path) -> None:
+    """Wait until it answers a chat."""
+    load = Load(target.origin, build_asks(target, Kind.PLAIN), 1, seconds=1.0, warmup_s=0, max_requests=1, patience_s=1)
+    with trio.move_on_after(START_S):
+        while process.poll() is None:
+            if (await run_load(load)).requests:
+                return
+            await trio.sleep(0.05)
+    words = await trio.Path(log).read_text(errors="replace")
+    raise SystemExit(f"{name} does not answer; its last words:\n{words[-2000:]}")
+
+
+async def _end(process: trio.Process) -> None:
+    process.terminate()
+    with trio.move_on_after(STOP_S):
+        await process.wait()
+        return
+    process.kill()
+    await process.wait()
+
+
+def free_port() -> int:
+    """Return a loopback port on which nothing listens now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+    return port
+
+
+def raise_file_limit() -> None:
+    """Let this process and its children open as many connections as they may: two per request in a proxy."""
+    if sys.platform != "win32":
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        enough = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, enough), hard))
+
+
+def cost_of(pid: int) -> Cost | None:
+    """Return what the process tree under ``pid`` has used; None where there is no /proc."""
+    if not Path("/proc/self/stat").exists():
+        return None
+    costs = [cost for each in _tree(pid) if (cost := _cost(each))]
+    return Cost(sum(cost.cpu_s for cost in costs), sum(cost.rss_bytes for cost in costs))
+
+
+def _tree(pid: int) -> Iterator[int]:
+    yield pid
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in children.read_text().split():
+            yield from _tree(int(child))
+
+
+def _cost(pid: int) -> Cost | None:
+    """Read one process: proc_pid_stat(5) fields 14 to 17, with the children that have ended, and field 24."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None  # ended meanwhile
+    ticks = sum(map(int, fields[11:15]))
+    return Cost(ticks / os.sysconf("SC_CLK_TCK"), int(fields[21]) * os.sysconf("SC_PAGE_SIZE"))
