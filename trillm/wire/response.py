@@ -87,7 +87,8 @@ class ResponseReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; a trailer is not one and is dropped (RFC 9110 §6.5.1)."""
         if not self.head_complete:
-            self.headers.append((name.lower(), value))
+            # llhttp leaves white space at a value's end, which h11 refuses to send on.
+            self.headers.append((name.lower(), value.rstrip()))
 
     def on_headers_complete(self) -> None:
         """End the head; of an interim response (1xx) as well."""
