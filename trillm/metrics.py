@@ -4,10 +4,12 @@ Names and units follow https://prometheus.io/docs/practices/naming/. Labels hold
 never model names that a caller may invent, never keys.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
-from attrs import define, field
+from attrs import define, field, frozen
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
@@ -28,6 +30,8 @@ class Metrics:
     _tokens: Counter = field(init=False)
     _retries: Counter = field(init=False)
     _restarts: Counter = field(init=False)
+    #: Finding a labelled child takes longer than counting on it.
+    _children: dict[tuple[object, ...], Any] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         own = self.registry
@@ -56,24 +60,28 @@ class Metrics:
         """Add a gauge whose value is read when it is asked for."""
         Gauge(name, text, registry=self.registry).set_function(read)
 
+    def gauge_per_server(self, name: str, text: str, read: Callable[[], Mapping[str, float]]) -> None:
+        """Add a gauge with a value for each server there is when it is asked for."""
+        self.registry.register(_PerServer(name, text, read))
+
     def finished(self, operation: str, server: str, outcome: str, status: int) -> None:
         """Count a request that has ended."""
-        self._requests.labels(operation, server, outcome, str(status)).inc()
+        self._labelled(self._requests, operation, server, outcome, str(status)).inc()
 
     def took(
         self, operation: str, server: str, *, total_s: float, first_token_s: float | None, queue_s: float | None
     ) -> None:
         """Note a request's times."""
-        self._seconds.labels(operation, server).observe(total_s)
+        self._labelled(self._seconds, operation, server).observe(total_s)
         if first_token_s is not None:
-            self._first_token.labels(operation, server).observe(first_token_s)
+            self._labelled(self._first_token, operation, server).observe(first_token_s)
         if queue_s is not None:
-            self._queue.labels(operation, server).observe(queue_s)
+            self._labelled(self._queue, operation, server).observe(queue_s)
 
     def used(self, operation: str, server: str, *, prompt: int, completion: int) -> None:
         """Count tokens."""
-        self._tokens.labels(operation, server, "prompt").inc(prompt)
-        self._tokens.labels(operation, server, "completion").inc(completion)
+        self._labelled(self._tokens, operation, server, "prompt").inc(prompt)
+        self._labelled(self._tokens, operation, server, "completion").inc(completion)
 
     def retried(self, server: str) -> None:
         """Count a failed attempt at ``server`` that another attempt follows."""
@@ -83,6 +91,28 @@ class Metrics:
         """Count a failure of a module."""
         self._restarts.labels(module).inc()
 
+    def _labelled(self, metric: Counter | Histogram, *labels: str) -> Any:
+        key = (metric, *labels)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = metric.labels(*labels)
+        return child
+
     def exposition(self) -> bytes:
         """Return everything in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+@frozen
+class _PerServer:
+    """Makes the samples when they are asked for, so that a server that is gone leaves none behind."""
+
+    name: str
+    text: str
+    read: Callable[[], Mapping[str, float]]
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily(self.name, self.text, labels=["server"])
+        for server, value in self.read().items():
+            family.add_metric([server], value)
+        yield family

@@ -77,7 +77,14 @@ class Lane:
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection to its end."""
         with trio.CancelScope() as scope:
-            await _Conversation(self, stream, scope).run()
+            conversation = _Conversation(self, stream, scope)
+            raw = transport(stream)
+            if self.poller is None or not isinstance(raw, RawStream):
+                await conversation.run()
+                return
+            conversation.watched = True
+            with self.poller.watching(raw.socket, HUNG_UP, conversation.hung_up):
+                await conversation.run()
 
     def close_idle(self) -> None:
         """Close the connections that wait for a request; the others end after the one they have."""
@@ -88,18 +95,35 @@ class Lane:
 
 @define(eq=False)
 class _Conversation:
-    """One connection."""
+    """One connection.
+
+    Args:
+        lane: what all connections share.
+        stream: to the client.
+        scope: cancelled to end the connection.
+        watched: whether somebody will call :meth:`hung_up`.
+    """
 
     lane: Lane
     stream: trio.abc.Stream
     scope: trio.CancelScope
+    watched: bool = False
     reader: RequestReader = field(init=False)
+    _reply: LaneReply | None = field(default=None, init=False)
+    _left: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         settings = self.lane.settings
         self.reader = RequestReader(head_bytes=settings.head_bytes, body_bytes=settings.body_bytes)
 
+    def hung_up(self) -> None:
+        """The client is gone: what it was waiting for has no more use. A complete reply is not disturbed."""
+        self._left = True
+        if self._reply is not None and not self._reply.finished:
+            self.scope.cancel()
+
     async def run(self) -> None:
+        """Serve request after request."""
         while not self.lane.closing:
             try:
                 head = await self._next_head()
@@ -192,25 +216,21 @@ class _Conversation:
 
     async def _handle(self, call: Call, reply: LaneReply) -> None:
         """Let the gateway answer; a client that hangs up before the reply is complete cancels everything."""
-
-        def hung_up() -> None:
-            if not reply.finished:
-                self.scope.cancel()
-
-        raw = transport(self.stream)
-        if self.lane.poller is not None and isinstance(raw, RawStream):
-            with self.lane.poller.watching(raw.socket, HUNG_UP, hung_up):
-                await self.lane.gateway.handle(call, reply)
+        self._reply = reply
+        if self._left:
+            return
+        if self.watched:
+            await self.lane.gateway.handle(call, reply)
             return
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._wait_for_hang_up, hung_up)
+            nursery.start_soon(self._wait_for_hang_up)
             await self.lane.gateway.handle(call, reply)
             nursery.cancel_scope.cancel()
 
-    async def _wait_for_hang_up(self, hung_up: Callable[[], None]) -> None:
+    async def _wait_for_hang_up(self) -> None:
         # What comes instead is a pipelined request. It is kept, and then there is nothing left to watch with.
         if not await self._receive():
-            hung_up()
+            self.hung_up()
 
     async def _refuse(self, error: TrillmError, head: RequestHead | None = None) -> bool:
         """Answer with ``error``; return whether the connection can carry another request."""

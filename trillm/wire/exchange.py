@@ -19,6 +19,11 @@ from trillm.wire import net
 from trillm.wire.response import ResponseReader
 
 
+#: A connection that was used this recently is not asked whether it is still there: asking is a system call, and one
+#: that turns out dead is replaced all the same.
+_SURE_S = 0.1
+
+
 @frozen
 class Request:
     """What goes to a backend.
@@ -174,8 +179,11 @@ class Connections:
                 net.close_now(idle.pop(0).stream)
 
     def _fresh(self, connection: Connection) -> bool:
-        if trio.current_time() - connection.idle_since > self.keep_alive_s:
+        idle_s = trio.current_time() - connection.idle_since
+        if idle_s > self.keep_alive_s:
             return False
+        if idle_s < _SURE_S:
+            return True
         raw = net.transport(connection.stream)
         return not (isinstance(raw, net.RawStream) and raw.went_stale())
 
