@@ -21,7 +21,7 @@ class Module(Protocol):
     def __call__(self, *, task_status: trio.TaskStatus[Any]) -> Awaitable[None]: ...  # noqa: D102 - the class says it
 
 
-class ModuleFailed(Exception):  # noqa: N818 - past tense, as everything here that reports what happened
+class ModuleFailed(Exception):
     """A module failed too often within the period; its last error is the cause."""
 
 

@@ -76,15 +76,19 @@ class Lane:
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection to its end."""
+        not_ours = b""
         with trio.CancelScope() as scope:
-            conversation = _Conversation(self, stream, scope)
-            raw = transport(stream)
-            if self.poller is None or not isinstance(raw, RawStream):
-                await conversation.run()
-                return
-            conversation.watched = True
-            with self.poller.watching(raw.socket, HUNG_UP, conversation.hung_up):
-                await conversation.run()
+            not_ours = await self._converse(_Conversation(self, stream, scope))
+        if not_ours:
+            await self.hand_over(stream, not_ours)
+
+    async def _converse(self, conversation: "_Conversation") -> bytes:
+        raw = transport(conversation.stream)
+        if self.poller is None or not isinstance(raw, RawStream):
+            return await conversation.run()
+        conversation.watched = True
+        with self.poller.watching(raw.socket, HUNG_UP, conversation.hung_up):
+            return await conversation.run()
 
     def close_idle(self) -> None:
         """Close the connections that wait for a request; the others end after the one they have."""
@@ -122,25 +126,25 @@ class _Conversation:
         if self._reply is not None and not self._reply.finished:
             self.scope.cancel()
 
-    async def run(self) -> None:
-        """Serve request after request."""
+    async def run(self) -> bytes:
+        """Serve request after request; return the bytes of the first that is not for the lane, or ``b""``."""
         while not self.lane.closing:
             try:
                 head = await self._next_head()
             except TrillmError as error:
                 await self._refuse(error)
-                return
+                break
             if head is None:
-                return
-            operation = _OPERATIONS.get(head.path)
-            if operation is None or not self._takes(head):
-                await self.lane.hand_over(self.stream, head.raw + self.reader.unread())
-                return
+                break
+            if not self._takes(head):
+                return head.raw + self.reader.unread()
             if not await self._answer(head):
-                return
+                break
+        return b""
 
     def _takes(self, head: RequestHead) -> bool:
-        return self.lane.enabled and head.method == b"POST" and head.version == b"1.1" and not head.upgrade
+        hot = head.path in _OPERATIONS and head.method == b"POST" and head.version == b"1.1"
+        return hot and self.lane.enabled and not head.upgrade
 
     async def _next_head(self) -> RequestHead | None:
         """Return the next request's head, or None when the client is done, silent, or we are closing."""

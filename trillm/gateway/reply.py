@@ -5,7 +5,7 @@ from typing import Protocol
 Headers = list[tuple[bytes, bytes]]
 
 
-class ClientLeft(Exception):  # noqa: N818 - nobody's error: the caller is gone
+class ClientLeft(Exception):
     """Raised by a reply's methods when the caller cannot be reached any more."""
 
 
