@@ -41,6 +41,7 @@ from trillm.supervise import Module, supervise
 from trillm.wire.control import open_control
 from trillm.wire.exchange import Connections
 from trillm.wire.poller import Poller, open_poller
+from trillm.wire.pump import Pump
 
 log = logging.getLogger(__name__)
 
@@ -178,6 +179,7 @@ async def open_server(settings: ServeSettings) -> AsyncIterator[Server]:
             open_app_server(build_app(services.site())) as app,
             trio.open_nursery() as faces,
         ):
+            services.gateway.pump = Pump(poller) if poller else None
             lane = services.lane(app, poller)
             door = Door(listeners, lane.serve, DoorSettings(max_connections=settings.max_connections))
             services.metrics.gauge("trillm_connections", "Open client connections.", lambda: door.connections)

@@ -30,6 +30,7 @@ class Metrics:
     _tokens: Counter = field(init=False)
     _retries: Counter = field(init=False)
     _restarts: Counter = field(init=False)
+    _malformed: Counter = field(init=False)
     #: Finding a labelled child takes longer than counting on it.
     _children: dict[tuple[object, ...], Any] = field(factory=dict, init=False)
 
@@ -53,6 +54,9 @@ class Metrics:
         )
         self._retries = Counter("trillm_retries", "Attempts that another one followed.", ["server"], registry=own)
         self._restarts = Counter("trillm_module_failures", "Failures of a module.", ["module"], registry=own)
+        self._malformed = Counter(
+            "trillm_malformed_frames", "Stream frames that were no JSON and were dropped.", ["server"], registry=own
+        )
         ProcessCollector(registry=own)
         PlatformCollector(registry=own)
 
@@ -82,6 +86,10 @@ class Metrics:
         """Count tokens."""
         self._labelled(self._tokens, operation, server, "prompt").inc(prompt)
         self._labelled(self._tokens, operation, server, "completion").inc(completion)
+
+    def dropped(self, server: str, frames: int) -> None:
+        """Count frames of ``server`` that were no JSON."""
+        self._malformed.labels(server).inc(frames)
 
     def retried(self, server: str) -> None:
         """Count a failed attempt at ``server`` that another attempt follows."""

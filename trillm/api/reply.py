@@ -42,6 +42,18 @@ class AsgiReply:
         self.finished = True
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
+    @property
+    def instant(self) -> bool:
+        """ASGI's send always has to be awaited."""
+        return False
+
+    def send_now(self, data: bytes) -> bool:
+        """Never called, see :attr:`instant`."""
+        raise NotImplementedError
+
+    async def flush(self) -> None:
+        """Nothing is ever left over."""
+
     def abort(self) -> None:
         """Nothing to do: Hypercorn closes the connection of an application that returns without an end."""
 

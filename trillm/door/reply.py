@@ -7,6 +7,7 @@ from attrs import define, field
 
 from trillm.gateway.reply import ClientLeft, Headers
 from trillm.wire import answer
+from trillm.wire.net import RawStream
 
 
 @define
@@ -26,6 +27,7 @@ class LaneReply:
     _chunked: bool = field(default=False, init=False)
     #: The head, until something follows it: it goes out with the first piece of the body.
     _head: bytes = field(default=b"", init=False)
+    _unsent: bytes = field(default=b"", init=False)
 
     async def start(self, status: int, headers: Headers, *, length: int | None) -> None:
         """Prepare the head; it leaves with the first piece."""
@@ -48,6 +50,30 @@ class LaneReply:
             await self._write(data)
         else:
             await self._write(self.framed(data) + (answer.LAST_CHUNK if self._chunked else b""))
+
+    @property
+    def instant(self) -> bool:
+        """Whether the socket is ours: not under TLS."""
+        return isinstance(self._stream, RawStream)
+
+    def send_now(self, data: bytes) -> bool:
+        """Send a piece without waiting; what the client does not take is kept for :meth:`flush`."""
+        stream = self._stream
+        if not isinstance(stream, RawStream):
+            raise TypeError("this reply has no socket of its own")
+        framed = self.framed(data)
+        try:
+            sent = stream.send_now(framed)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            raise ClientLeft from exc
+        self._unsent = framed[sent:]
+        return not self._unsent
+
+    async def flush(self) -> None:
+        """Wait until the client takes the rest."""
+        rest, self._unsent = self._unsent, b""
+        if rest:
+            await self._write(rest)
 
     def abort(self) -> None:
         """The connection is closed without the last chunk by whoever owns it."""

@@ -12,16 +12,19 @@ from attrs import define, field
 from trillm.budget import Budget, Phase
 from trillm.errors import Unavailable, UpstreamBusy, UpstreamFailed, UpstreamRefused
 from trillm.gateway.call import Call
+from trillm.gateway.incoming import refusal
 from trillm.gateway.journey import Journey
 from trillm.gateway.limits import Limits, lease_limit_s
 from trillm.gateway.outgoing import outgoing
-from trillm.gateway.relay import PlainAnswer, read_plain, refused, relay_stream
+from trillm.gateway.plain import PlainAnswer, read_plain
 from trillm.gateway.reply import Reply
 from trillm.gateway.retry import Attempts
+from trillm.gateway.stream import StreamRelay, no_stream
 from trillm.metrics import Metrics
 from trillm.pool.catalog import Entry
 from trillm.pool.pool import Lease, Pool
-from trillm.wire.exchange import Connections
+from trillm.wire.exchange import Connections, Exchange
+from trillm.wire.pump import Pump
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,7 @@ class Dispatch:
     Args:
         pool: who serves.
         connections: how they are reached.
+        pump: carries streams, if there is one.
         metrics: told of retries.
         limits: the budgets in force.
         call: what is asked.
@@ -45,6 +49,7 @@ class Dispatch:
 
     pool: Pool
     connections: Connections
+    pump: Pump | None
     metrics: Metrics
     limits: Limits
     call: Call
@@ -108,14 +113,20 @@ class Dispatch:
         async with self.connections.exchange(outgoing(self.call, lease), self.budget, phase) as exchange:
             self.journey.connected = exchange.connected
             if exchange.status >= 300:
-                raise await refused(exchange, lease.member.backend)
+                raise await refusal(exchange, lease.member.backend)
             answer = None
             if self.call.stream:
-                await relay_stream(self.call, lease, exchange, self.reply, self.journey, self.budget)
+                await self._relay(lease, exchange)
             else:
                 answer = await read_plain(self.call, lease, exchange, self.journey)
         lease.member.first_token.add(self.journey.first_token_since_lease_s)
         return answer
+
+    async def _relay(self, lease: Lease, exchange: Exchange) -> None:
+        error = await no_stream(lease.member.backend, exchange)
+        if error is not None:
+            raise error
+        await StreamRelay(self.call, exchange, self.reply, self.journey, self.budget, self.pump).run()
 
     async def _before_next(self, failed: UpstreamFailed) -> None:
         """Wait as long as is wise before the next attempt; raise ``failed`` if there should be none."""

@@ -35,6 +35,7 @@ from trillm.metrics import Metrics
 from trillm.pool.catalog import Entry
 from trillm.pool.pool import Pool
 from trillm.wire.exchange import Connections
+from trillm.wire.pump import Pump
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class Gateway:
         limits: returns the budgets in force now.
         publish: where :class:`RequestFinished` goes.
         metrics: what is counted.
+        pump: carries streams; without one each is carried by its own task.
     """
 
     pool: Pool
@@ -72,6 +74,7 @@ class Gateway:
     limits: Callable[[], Limits]
     publish: Callable[[object], None]
     metrics: Metrics
+    pump: Pump | None = None
     stopping: bool = field(default=False, init=False)
     _running: set[Budget] = field(factory=set, init=False, repr=False)
     _retry_tokens: RetryTokens = field(factory=RetryTokens, init=False, repr=False)
@@ -120,7 +123,17 @@ class Gateway:
         self._retry_tokens.earn()
         attempts = Attempts(entry.plan, self._retry_tokens)
         return Dispatch(
-            self.pool, self.connections, self.metrics, self.limits(), call, entry, budget, reply, journey, attempts
+            self.pool,
+            self.connections,
+            self.pump,
+            self.metrics,
+            self.limits(),
+            call,
+            entry,
+            budget,
+            reply,
+            journey,
+            attempts,
         )
 
     @contextlib.contextmanager

@@ -39,6 +39,7 @@ class Journey:
     outcome: Outcome = Outcome.CLIENT_GONE
     error: str | None = None
     usage: Usage | None = None
+    malformed: int = 0
     ended: float | None = None
 
     def lease(self, lease: Lease) -> None:
@@ -134,6 +135,8 @@ def count(metrics: Metrics, journey: Journey) -> None:
     metrics.took(
         operation, server, total_s=journey.total_s, first_token_s=journey.first_token_s, queue_s=journey.queue_s
     )
+    if journey.malformed:
+        metrics.dropped(server, journey.malformed)
     if journey.usage is not None:
         usage = journey.usage
         metrics.used(operation, server, prompt=usage.prompt_tokens or 0, completion=usage.completion_tokens or 0)

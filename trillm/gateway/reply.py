@@ -20,6 +20,10 @@ class Reply(Protocol):
     def started(self) -> bool:
         """Whether status and headers are on their way, so that nothing can be taken back."""
 
+    @property
+    def finished(self) -> bool:
+        """Whether the body has been ended cleanly, or is about to be."""
+
     async def start(self, status: int, headers: Headers, *, length: int | None) -> None:
         """Begin the reply.
 
@@ -34,6 +38,16 @@ class Reply(Protocol):
 
     async def finish(self, data: bytes = b"") -> None:
         """Send the last piece and end the body cleanly."""
+
+    @property
+    def instant(self) -> bool:
+        """Whether :meth:`send_now` and :meth:`flush` work."""
+
+    def send_now(self, data: bytes) -> bool:
+        """Send a piece without waiting; False if the client did not take it all: then :meth:`flush` comes next."""
+
+    async def flush(self) -> None:
+        """Send what :meth:`send_now` could not."""
 
     def abort(self) -> None:
         """End the connection so that the client cannot take the body for complete."""

@@ -18,7 +18,6 @@ from trillm.errors import UpstreamFailed
 from trillm.wire import net
 from trillm.wire.response import ResponseReader
 
-
 #: A connection that was used this recently is not asked whether it is still there: asking is a system call, and one
 #: that turns out dead is replaced all the same.
 _SURE_S = 0.1
@@ -80,6 +79,10 @@ class Connection:
             data = await self.stream.receive_some(net.RECEIVE_BYTES)
         except trio.BrokenResourceError as exc:
             raise UpstreamFailed("the server broke the connection") from exc
+        self.take(bytes(data))
+
+    def take(self, data: bytes) -> None:
+        """Parse what came; ``b""`` is the server's end."""
         if data:
             self.reader.feed(data)
         else:
@@ -252,6 +255,27 @@ class Exchange:
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The response's headers, names in lower case."""
         return self._open.reader.headers
+
+    @property
+    def raw(self) -> net.RawStream | None:
+        """The socket the response comes from, for who reads it himself, or None if it is none (TLS, tests)."""
+        stream = self._open.stream
+        return stream if isinstance(stream, net.RawStream) else None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the response has been parsed to its end."""
+        return self._open.reader.complete
+
+    def parse(self, data: bytes) -> bytes:
+        """Take bytes that somebody else read (``b""``: the server closed); return the body bytes among them.
+
+        Raises:
+            UpstreamFailed: they are no HTTP, or the end was not a clean one.
+        """
+        connection = self._open
+        connection.take(data)
+        return connection.reader.take_body()
 
     async def receive(self) -> bytes:
         """Return the body bytes of the next wake, or ``b""`` at a clean end.

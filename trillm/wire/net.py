@@ -116,6 +116,19 @@ class RawStream(trio.abc.HalfCloseableStream):
             except OSError as exc:
                 raise self._lost(exc) from exc
 
+    def receive_now(self, max_bytes: int) -> bytes | None:
+        """Return what is there at once, ``b""`` at the end, None if nothing is.
+
+        Raises:
+            trio.BrokenResourceError: the peer is gone.
+        """
+        try:
+            return self.socket.recv(max_bytes)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError as exc:
+            raise self._lost(exc) from exc
+
     def went_stale(self) -> bool:
         """Tell whether an idle connection is of no more use: closed by the peer, or with bytes nobody asked for."""
         try:

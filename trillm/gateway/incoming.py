@@ -1,0 +1,39 @@
+"""What a backend's answer brings besides its body: a refusal, and the headers that are the caller's business."""
+
+from trillm.backends.base import Backend
+from trillm.errors import TrillmError
+from trillm.gateway.call import Call
+from trillm.gateway.journey import Journey
+from trillm.gateway.reply import Headers
+from trillm.wire.exchange import Exchange
+
+MAX_ERROR_BYTES = 1024 * 1024
+
+#: Response headers that are between the backend and us, or that we write ourselves.
+_OURS = frozenset(
+    b"connection keep-alive proxy-authenticate proxy-connection te trailer transfer-encoding upgrade content-length "
+    b"content-type date server set-cookie x-request-id cache-control server-timing x-accel-buffering "
+    b"x-trillm-server".split()
+)
+
+
+async def refusal(exchange: Exchange, backend: Backend) -> TrillmError:
+    """Read a backend's error answer; return what it means."""
+    body = await exchange.read(MAX_ERROR_BYTES)
+    return backend.error(exchange.status, exchange.headers, body)
+
+
+def reply_headers(call: Call, exchange: Exchange, journey: Journey) -> Headers:
+    """Return the headers of a good answer: what the backend said that is the caller's business, and our own."""
+    passed = [h for h in exchange.headers if h[0] not in _OURS and not h[0].startswith(b"access-control-")]
+    return [
+        *passed,
+        (b"x-request-id", call.id.encode()),
+        (b"x-trillm-server", (journey.server or "").encode()),
+        (b"server-timing", journey.server_timing()),
+    ]
+
+
+def content_type(exchange: Exchange) -> str:
+    """Return the answer's content type, or ``""``."""
+    return dict(exchange.headers).get(b"content-type", b"").decode("latin-1")

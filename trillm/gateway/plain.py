@@ -1,0 +1,66 @@
+"""An answer that comes whole: read, checked for being one, and sent on when its server is free again."""
+
+import msgspec
+from attrs import field, frozen
+
+from trillm.errors import UpstreamFailed
+from trillm.gateway.call import Call
+from trillm.gateway.incoming import content_type, reply_headers
+from trillm.gateway.journey import Journey
+from trillm.gateway.reply import Headers, Reply
+from trillm.pool.pool import Lease
+from trillm.sse import Usage
+from trillm.wire.exchange import Exchange
+
+MAX_BYTES = 256 * 1024 * 1024
+
+
+class _Looked(msgspec.Struct):
+    """All that is looked at."""
+
+    usage: Usage | None = None
+
+
+_decode = msgspec.json.Decoder(_Looked).decode
+
+
+@frozen
+class PlainAnswer:
+    """A whole answer that is ready to go."""
+
+    status: int
+    headers: Headers
+    body: bytes = field(repr=False)
+
+    async def send(self, reply: Reply) -> None:
+        """Send it. By then its server is free again: the caller may be slow."""
+        await reply.start(self.status, self.headers, length=len(self.body))
+        await reply.finish(self.body)
+
+
+async def read_plain(call: Call, lease: Lease, exchange: Exchange, journey: Journey) -> PlainAnswer:
+    """Read a whole answer.
+
+    Raises:
+        UpstreamFailed: it is no JSON object, or an error in disguise.
+    """
+    backend = lease.member.backend
+    body = await exchange.read(MAX_BYTES)
+    error = backend.hidden_error(body)
+    if error is not None:
+        raise error
+    body = backend.reply_body(call.operation, call.body, body, exchange.headers)
+    journey.usage = _usage(body, exchange)
+    journey.content()
+    headers = [(b"content-type", b"application/json"), *reply_headers(call, exchange, journey)]
+    return PlainAnswer(exchange.status, headers, body)
+
+
+def _usage(body: bytes, exchange: Exchange) -> Usage | None:
+    try:
+        return _decode(body).usage
+    except msgspec.ValidationError:
+        return None  # valid JSON, of a shape whose usage we cannot count
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        kind = content_type(exchange)
+        raise UpstreamFailed(f"the server's answer is not JSON ({kind!r}, {len(body)} bytes)") from exc
