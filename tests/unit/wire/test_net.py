@@ -85,6 +85,18 @@ async def test_receiving_takes_no_more_than_it_is_allowed_to(pair):
     assert await theirs.receive_some(4) == b"ef"
 
 
+async def test_receive_now_tells_nothing_yet_from_the_end(pair):
+    ours, theirs = pair
+    assert ours.receive_now(10) is None
+    await theirs.send_all(b"abc")
+    assert ours.receive_now(2) == b"ab"
+    theirs.close()
+    assert [ours.receive_now(2), ours.receive_now(2)] == [b"c", b""]
+    ours.close()
+    with pytest.raises(trio.ClosedResourceError):
+        ours.receive_now(2)
+
+
 async def test_sending_what_fits_lets_nobody_in_between(pair):
     ours, _ = pair
     with trio.testing.assert_no_checkpoints():
