@@ -183,6 +183,7 @@ async def open_server(settings: ServeSettings) -> AsyncIterator[Server]:
             lane = services.lane(app, poller)
             door = Door(listeners, lane.serve, DoorSettings(max_connections=settings.max_connections))
             services.metrics.gauge("trillm_connections", "Open client connections.", lambda: door.connections)
+            await faces.start(lane.serve_deadlines)
             await faces.start(door.run)
             yield Server(_url(listeners[0], settings), services, door, lane, app)
             faces.cancel_scope.cancel()

@@ -6,10 +6,10 @@ cut it on purpose (shutdown, an administrator), or an outer scope was cancelled 
 the time goes into; children can shrink a budget, never extend it.
 """
 
-import contextlib
 import enum
 import math
-from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
 
 import trio
 from attrs import define, field
@@ -49,18 +49,23 @@ class Budget:
     def __attrs_post_init__(self) -> None:
         self._scope.deadline = self._first_deadline()
 
-    @contextlib.contextmanager
-    def spend(self) -> Iterator[None]:
-        """Run the body inside the budget. Entered once.
+    def spend(self) -> Self:
+        """Run the body of a ``with`` inside the budget. Entered once.
 
         Raises:
             BudgetSpent: the deadline passed while the body was waiting.
             TrillmError: whatever :meth:`cut` was called with.
         """
-        with self._scope:
-            yield
+        return self
+
+    def __enter__(self) -> None:
+        self._scope.__enter__()
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> bool:
+        swallow = self._scope.__exit__(kind, exc, tb)
         if self._scope.cancelled_caught:
             raise self._cause or BudgetSpent(self.phase, self._spent_limit())
+        return bool(swallow)
 
     def cut(self, cause: TrillmError) -> None:
         """End the request now, for ``cause``. The first cause wins, a deadline that has passed among them."""

@@ -1,8 +1,8 @@
 """The fast lane: hot routes over HTTP/1.1, from socket to gateway and back without a framework.
 
-One task and one cancel scope per connection. The scope's deadline is whatever the connection waits for now (the next
-request, the rest of a head, the rest of a body); while the gateway works there is none, for the call brings its own
-budget, and the scope is cancelled when the client hangs up. Whatever is not a hot route is handed over with its bytes.
+One task and one cancel scope per connection. The scope is cancelled when the client hangs up before it has its reply,
+and when it lets us wait too long for a request; while the gateway works there is no deadline here, for the call brings
+its own budget. Whatever is not a hot route is handed over with the bytes already read.
 """
 
 import math
@@ -72,13 +72,18 @@ class Lane:
     settings: LaneSettings = field(factory=LaneSettings)
     enabled: bool = True
     closing: bool = field(default=False, init=False)
-    _idle: set[trio.CancelScope] = field(factory=set, init=False)
+    _conversations: "set[_Conversation]" = field(factory=set, init=False)
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection to its end."""
         not_ours = b""
-        with trio.CancelScope() as scope:
-            not_ours = await self._converse(_Conversation(self, stream, scope))
+        conversation = _Conversation(self, stream)
+        self._conversations.add(conversation)
+        try:
+            with conversation.scope:
+                not_ours = await self._converse(conversation)
+        finally:
+            self._conversations.discard(conversation)
         if not_ours:
             await self.hand_over(stream, not_ours)
 
@@ -90,11 +95,25 @@ class Lane:
         with self.poller.watching(raw.socket, HUNG_UP, conversation.hung_up):
             return await conversation.run()
 
+    async def serve_deadlines(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """End the connections that wait longer than they may, looking once a second.
+
+        A deadline on each scope would be set three times per request, which costs more than reading the request.
+        """
+        task_status.started()
+        while True:
+            await trio.sleep(1)
+            now = trio.current_time()
+            for conversation in tuple(self._conversations):
+                if conversation.deadline < now:
+                    conversation.scope.cancel()
+
     def close_idle(self) -> None:
         """Close the connections that wait for a request; the others end after the one they have."""
         self.closing = True
-        for scope in tuple(self._idle):
-            scope.cancel()
+        for conversation in tuple(self._conversations):
+            if conversation.idle:
+                conversation.scope.cancel()
 
 
 @define(eq=False)
@@ -105,12 +124,16 @@ class _Conversation:
         lane: what all connections share.
         stream: to the client.
         scope: cancelled to end the connection.
+        deadline: when what it waits for now is to be there, on Trio's clock.
+        idle: whether it waits for a request.
         watched: whether somebody will call :meth:`hung_up`.
     """
 
     lane: Lane
     stream: trio.abc.Stream
-    scope: trio.CancelScope
+    scope: trio.CancelScope = field(factory=trio.CancelScope)
+    deadline: float = math.inf
+    idle: bool = False
     watched: bool = False
     reader: RequestReader = field(init=False)
     _reply: LaneReply | None = field(default=None, init=False)
@@ -153,7 +176,7 @@ class _Conversation:
             if not await self._wait_for_a_byte():
                 return None
             head = self.reader.next_head()
-        self.scope.deadline = trio.current_time() + self.lane.settings.head_s
+        self.deadline = trio.current_time() + self.lane.settings.head_s
         while head is None:
             if not await self._receive():
                 return None
@@ -161,13 +184,11 @@ class _Conversation:
         return head
 
     async def _wait_for_a_byte(self) -> bool:
-        self.scope.deadline = trio.current_time() + self.lane.settings.idle_s
-        idle = self.lane._idle  # noqa: SLF001 - a conversation is the other half of its lane
-        idle.add(self.scope)
-        try:
-            return await self._receive()
-        finally:
-            idle.discard(self.scope)
+        self.deadline = trio.current_time() + self.lane.settings.idle_s
+        self.idle = True
+        came = await self._receive()
+        self.idle = False
+        return came
 
     async def _receive(self) -> bool:
         try:
@@ -180,7 +201,7 @@ class _Conversation:
     async def _answer(self, head: RequestHead) -> bool:
         """Answer one request; return whether the connection can carry another."""
         reply = LaneReply(self.stream, closing=not head.keep_alive or self.lane.closing)
-        self.scope.deadline = math.inf
+        self.deadline = math.inf
         try:
             caller = self.lane.access.admit(head.headers)
             body = await self._read_body(head)

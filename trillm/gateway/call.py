@@ -4,8 +4,8 @@ The body is parsed once, and only as far as the few members that are looked at: 
 bytes they came as. What is unknown here goes through untouched, so nothing is validated against a closed schema.
 """
 
+import os
 import re
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -112,7 +112,7 @@ def request_id(given: bytes | None) -> str:
     """Return the caller's request id if it is fit to be logged and sent on, else a new one."""
     if given and _REQUEST_ID.fullmatch(given):
         return given.decode("ascii")
-    return f"req_{uuid.uuid4().hex}"
+    return f"req_{os.urandom(16).hex()}"
 
 
 def with_model(body: bytes, model: str) -> bytes:

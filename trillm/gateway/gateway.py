@@ -6,9 +6,8 @@ happens here (deadline, shutdown, the caller gone) is the same cancellation, and
 upstream connection, slot, record.
 """
 
-import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import msgspec
 import trio
@@ -113,11 +112,14 @@ class Gateway:
         entry = self.pool.catalog.resolve(call.model, call.operation)
         budget = open_budget(call, entry, self.limits())
         try:
-            with self._running_call(budget), budget.spend():
+            self._running.add(budget)
+            with budget.spend():
                 await self._dispatch(call, entry, budget, reply, journey).run()
         except BudgetSpent as spent:
             self._blame(journey, spent)
             raise
+        finally:
+            self._running.discard(budget)
 
     def _dispatch(self, call: Call, entry: Entry, budget: Budget, reply: Reply, journey: Journey) -> Dispatch:
         self._retry_tokens.earn()
@@ -135,14 +137,6 @@ class Gateway:
             journey,
             attempts,
         )
-
-    @contextlib.contextmanager
-    def _running_call(self, budget: Budget) -> Iterator[None]:
-        self._running.add(budget)
-        try:
-            yield
-        finally:
-            self._running.discard(budget)
 
     def _blame(self, journey: Journey, spent: BudgetSpent) -> None:
         """Hold a missed budget against the server that missed it; never a wish of the caller's that was too short."""
