@@ -31,9 +31,11 @@ class Load:
         asks: what each of them asks in turn, over and over.
         connections: how many, each with one request at a time.
         seconds: how long is counted.
-        warmup_s: before that; connections are opened one after the other over this time.
+        warmup_s: before that, at least; connections are opened one after the other over this time, and each is waited
+            for until it had an answer (a server under load may take seconds to accept them). 0: no warm-up.
         max_requests: counting ends when so many have ended; None: when the time is over.
-        patience_s: what answers under way get at the end; what is unanswered then is an error.
+        patience_s: the most that is waited for the first answers, and for the last ones; what is unanswered then is
+            an error.
     """
 
     origin: net.Origin
@@ -62,6 +64,8 @@ async def run_load(
                 nursery.start_soon(run.hold_connection, index)
             if load.warmup_s:
                 await trio.sleep(load.warmup_s)
+                with trio.move_on_after(load.patience_s):
+                    await run.warm.wait()
             await run.count(at_edges)
             nursery.cancel_scope.deadline = trio.current_time() + load.patience_s
     return run.result()
@@ -76,8 +80,13 @@ class _Run:
     poller: Poller | None
     tally: Tally = field(factory=Tally, init=False)
     over: bool = field(default=False, init=False)
+    warm: trio.Event = field(factory=trio.Event, init=False)
+    _cold: set[int] = field(init=False)
     _unanswered: int = field(default=0, init=False)
     _enough: trio.Event = field(factory=trio.Event, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._cold = set(range(self.load.connections))
 
     async def count(self, at_edge: Callable[[], None]) -> None:
         """Count for as long as the load says."""
@@ -92,8 +101,12 @@ class _Run:
         at_edge()
         self.over = True
 
-    def ended(self) -> None:
+    def ended(self, connection: int) -> None:
         """One more request has ended, which may be enough of them."""
+        if connection in self._cold:
+            self._cold.remove(connection)
+            if not self._cold:
+                self.warm.set()
         if self.load.max_requests is not None and self.tally.ended >= self.load.max_requests:
             self._enough.set()
 
@@ -109,24 +122,21 @@ class _Run:
         asks = islice(cycle(self.load.asks), index % len(self.load.asks), None)
         while not self.over:
             try:
-                await self._talk(asks)
+                await self._talk(index, asks)
             except (UpstreamFailed, trio.BrokenResourceError) as exc:
-                self._lost(str(exc))
+                self.tally.errors[str(exc)] += self.tally.counting
+                self.ended(index)
                 await trio.sleep(RETRY_S)
             except trio.Cancelled:
                 self._unanswered += 1
                 raise
 
-    async def _talk(self, asks: Iterator[Ask]) -> None:
+    async def _talk(self, index: int, asks: Iterator[Ask]) -> None:
         stream = await self.connect(self.load.origin)
         try:
-            await _Line(self, stream, asks).talk()
+            await _Line(self, index, stream, asks).talk()
         finally:
             net.close_now(stream)
-
-    def _lost(self, why: str) -> None:
-        self.tally.errors[why] += self.tally.counting
-        self.ended()
 
 
 @define(eq=False)
@@ -134,6 +144,7 @@ class _Line:
     """One connection, from its first request to the last."""
 
     run: _Run
+    index: int
     stream: trio.abc.Stream
     asks: Iterator[Ask]
     listener: Listener = field(init=False)
@@ -205,6 +216,6 @@ class _Line:
         """Take what came; once the answer is whole, choose what is sent next."""
         if not self.listener.feed(data, perf_counter()):
             return False
-        self.run.ended()
+        self.run.ended(self.index)
         self._unsent = self._next() if self.listener.reusable else b""
         return True

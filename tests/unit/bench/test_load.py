@@ -92,6 +92,30 @@ async def test_warm_up_is_not_counted_and_the_edges_are_those_of_the_counting(nu
     assert edges[1] - edges[0] == pytest.approx(tally.seconds, abs=0.05)
 
 
+async def test_counting_begins_when_every_connection_had_its_first_answer(nursery):
+    async def respond(stream: trio.SocketStream) -> None:
+        pause_s = 0.4
+        while await stream.receive_some():
+            await trio.sleep(pause_s)
+            await stream.send_all(head(200, [], length=2) + b"{}")
+            pause_s = 0.01
+
+    tally = await run_load(loads(await answering(nursery, respond), warmup_s=0.05))
+
+    assert tally.requests > 0
+    assert max(tally.total_s) < 0.3
+
+
+async def test_a_server_that_never_answers_is_not_warmed_up_for_ever(nursery):
+    async def respond(_stream: trio.SocketStream) -> None:
+        await trio.sleep_forever()
+
+    with trio.fail_after(5):
+        tally = await run_load(loads(await answering(nursery, respond), warmup_s=0.05, patience_s=0.2))
+
+    assert tally.errors == {"no answer within 0.2 s of the end": 3}
+
+
 async def test_answers_under_way_at_the_end_are_waited_for(nursery):
     url = await simulated(nursery, ttft_s=0.3)
 
