@@ -18,6 +18,7 @@ from trillm.api.app import Site, build_app
 from trillm.api.server import AppServer, open_app_server
 from trillm.door.door import Door, DoorSettings, open_listeners
 from trillm.door.lane import Lane, LaneSettings
+from trillm.door.tls import build_context
 from trillm.gateway.access import Access, own_hosts
 from trillm.gateway.gateway import Gateway
 from trillm.gateway.limits import Limits, limits_of
@@ -170,6 +171,7 @@ async def open_server(settings: ServeSettings) -> AsyncIterator[Server]:
     Raises:
         ConfigError: the address cannot be bound.
     """
+    tls = build_context(settings.certfile, settings.keyfile) if settings.certfile else None
     listeners = await open_listeners(settings.host, settings.port, backlog=DoorSettings().backlog)
     services = Services(settings)
     async with trio.open_nursery() as outer:
@@ -181,7 +183,7 @@ async def open_server(settings: ServeSettings) -> AsyncIterator[Server]:
         ):
             services.gateway.pump = Pump(poller) if poller else None
             lane = services.lane(app, poller)
-            door = Door(listeners, lane.serve, DoorSettings(max_connections=settings.max_connections))
+            door = Door(listeners, lane.serve, DoorSettings(max_connections=settings.max_connections), tls)
             services.metrics.gauge("trillm_connections", "Open client connections.", lambda: door.connections)
             await faces.start(lane.serve_deadlines)
             await faces.start(door.run)
@@ -249,5 +251,6 @@ async def _until(event: trio.Event, action: Callable[[], Awaitable[None]]) -> No
 
 def _url(listener: trio.SocketListener, settings: ServeSettings) -> str:
     port = listener.socket.getsockname()[1]
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104 - not a bind
-    return f"http://[{host}]:{port}" if ":" in host.strip("[]") else f"http://{host}:{port}"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - not a bind
+    scheme = "https" if settings.certfile else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

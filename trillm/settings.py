@@ -27,6 +27,8 @@ class ServeSettings:
         allowed_hosts: names in ``Host`` that are ours although this machine does not know.
         max_body_bytes: of a request.
         max_connections: open at once.
+        certfile: PEM certificate, with its chain; given, the port speaks TLS.
+        keyfile: its key, if that is not in the same file.
         log_format: see :mod:`trillm.logs`.
         log_level: a level of :mod:`logging`, lower case.
         drain_s: seconds that running requests get at a stop.
@@ -44,6 +46,8 @@ class ServeSettings:
     allowed_hosts: tuple[str, ...] = field(default=(), converter=tuple)
     max_body_bytes: int = 64 * 1024 * 1024
     max_connections: int = 10_000
+    certfile: Path | None = None
+    keyfile: Path | None = None
     log_format: LogFormat = "text"
     log_level: str = "info"
     drain_s: float = 30.0

@@ -1,21 +1,40 @@
 """The contract holds for every face: each test here runs once per face."""
 
 import pytest
+import trustme
 from support.running import Sim, running
 
+#: What answers the hot routes, and how it is reached. Tests that write raw bytes speak plain HTTP/1.1.
+PLAIN = ("lane", "app")
+SECURE = ("lane+tls", "app+h2")
 
-@pytest.fixture(params=["lane", "app"])
-def face(request):
-    """Which face answers the hot routes."""
-    return request.param
+
+def pytest_generate_tests(metafunc):
+    if "face" in metafunc.fixturenames:
+        writes_raw_bytes = metafunc.module.__name__.endswith(("test_hostile", "test_leaving"))
+        metafunc.parametrize("face", PLAIN if writes_raw_bytes else PLAIN + SECURE)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """An authority that signed a certificate for 127.0.0.1, and the file with that certificate and its key."""
+    authority = trustme.CA()
+    path = tmp_path_factory.mktemp("tls") / "server.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(path))
+    return authority, path
 
 
 @pytest.fixture
-def run_trillm(tmp_path, face):
+def run_trillm(tmp_path, face, certificate):
     """Run trillm with given simulators behind the face under test."""
 
     def run(sims, **settings):
-        return running(tmp_path, sims, lane=face == "lane", **settings)
+        if "+" not in face:
+            return running(tmp_path, sims, lane=face == "lane", **settings)
+        authority, path = certificate
+        return running(
+            tmp_path, sims, lane=True, certfile=path, authority=authority, http2=face.endswith("h2"), **settings
+        )
 
     return run
 

@@ -38,9 +38,7 @@ def assert_envelope(reply, status):
 
 @pytest.mark.parametrize(("body", "status", "words"), BODIES.values(), ids=BODIES)
 async def test_a_bad_body_is_refused_with_the_reason(trillm, body, status, words):
-    reply = await trillm.client.post(
-        "/v1/chat/completions", content=body, headers={"content-type": "application/json"}
-    )
+    reply = await trillm.client.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
     assert words in assert_envelope(reply, status)["message"]
     assert reply.headers["x-should-retry"] == "false"
 

@@ -1,6 +1,7 @@
 """A whole trillm with simulated servers behind it, in this process, for the time of a ``with`` block."""
 
 import json
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -59,13 +60,24 @@ class Trillm:
 class Sim:
     """One simulated server to put behind trillm."""
 
-    settings: SimSettings = SimSettings()
-    server: Mapping[str, Any] = {}
+    settings: SimSettings = field(factory=SimSettings)
+    server: Mapping[str, Any] = field(factory=dict)
 
 
 @asynccontextmanager
-async def running(folder: Path, sims: Mapping[str, Sim], *, document: Mapping[str, Any] | None = None, **settings: Any) -> AsyncIterator[Trillm]:
-    """Run trillm on a registry in ``folder`` that names the ``sims``."""
+async def running(
+    folder: Path,
+    sims: Mapping[str, Sim],
+    *,
+    document: Mapping[str, Any] | None = None,
+    authority=None,
+    http2: bool = False,
+    **settings: Any,
+) -> AsyncIterator[Trillm]:
+    """Run trillm on a registry in ``folder`` that names the ``sims``; under TLS, ``authority`` is trusted."""
+    trust = ssl.create_default_context()
+    if authority is not None:
+        authority.configure_trust(trust)
     async with trio.open_nursery() as nursery:
         urls = {name: await nursery.start(partial(serve_sim, sim.settings)) for name, sim in sims.items()}
         servers = {name: {"url": urls[name], "kind": "builtin", **sim.server} for name, sim in sims.items()}
@@ -74,9 +86,16 @@ async def running(folder: Path, sims: Mapping[str, Sim], *, document: Mapping[st
         chosen = ServeSettings(config=path, port=0, discover=False, drain_s=1.0)
         import attrs
 
-        async with open_server(attrs.evolve(chosen, **settings)) as server:
-            async with httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=30, limits=NO_LIMITS) as client:
-                yield Trillm(server, client, urls)
+        async with open_server(attrs.evolve(chosen, **settings)) as server, httpx.AsyncClient(
+            base_url=server.url,
+            trust_env=False,
+            timeout=30,
+            limits=NO_LIMITS,
+            verify=trust,
+            http2=http2,
+            http1=not http2,
+        ) as client:
+            yield Trillm(server, client, urls)
         nursery.cancel_scope.cancel()
 
 

@@ -8,13 +8,16 @@ killed; its process id is not looked up, it may be another's by now.
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from attrs import AttrsInstance, field, fields, frozen
 
 from trillm.cli.output import note
 from trillm.errors import Unavailable
 from trillm.runfile import run_file
+
+if TYPE_CHECKING:
+    from http.client import HTTPConnection
 
 ANSWER_S = 0.5
 NOT_RUNNING = "trillm is not running"
@@ -171,12 +174,10 @@ def _read_run_file(path: Path) -> Running:
 def _ask(running: Running) -> Any:
     """Return the status as parsed JSON. The imports wait until here, as they cost much to a quick command."""
     from contextlib import closing
-    from http.client import OK, HTTPConnection, HTTPException
-    from urllib.parse import urlsplit
+    from http.client import OK, HTTPException
 
-    address = urlsplit(running.url)
     try:
-        with closing(HTTPConnection(address.hostname or "", address.port, timeout=ANSWER_S)) as connection:
+        with closing(_connection(running.url)) as connection:
             connection.request("GET", "/trillm/status", headers={"Authorization": f"Bearer {running.token}"})
             with connection.getresponse() as response:
                 if response.status == OK:
@@ -186,6 +187,21 @@ def _ask(running: Running) -> Any:
     except (OSError, HTTPException, ValueError) as error:
         raise NotRunning(f"trillm (pid {running.pid}) does not answer at {running.url}: {error}") from error
     raise NotRunning(f"{running.url} is not answered by the trillm (pid {running.pid}) that was started there")
+
+
+def _connection(url: str) -> "HTTPConnection":
+    from http.client import HTTPConnection, HTTPSConnection
+    from urllib.parse import urlsplit
+
+    address = urlsplit(url)
+    if address.scheme == "http":
+        return HTTPConnection(address.hostname or "", address.port, timeout=ANSWER_S)
+    import ssl
+
+    # The certificate is for the names that clients use; this is loopback, at a port that our own run file names.
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return HTTPSConnection(address.hostname or "", address.port, timeout=ANSWER_S, context=context)
 
 
 def _known(cls: type[T], raw: dict[str, Any]) -> T:

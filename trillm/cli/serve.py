@@ -1,5 +1,6 @@
 """``trillm serve``: turns its options into settings and runs the server."""
 
+from pathlib import Path
 from typing import Any
 
 import asyncclick as click
@@ -9,6 +10,7 @@ from trillm.cli.registry import store_option
 from trillm.registry.store import Store
 from trillm.settings import DEFAULT_PORT, ServeSettings
 
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -26,8 +28,11 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 )
 @budget_options
 @click.option("--no-discover", is_flag=True, help="Do not look for local servers.")
+@click.option("--no-lane", is_flag=True, help="Serve every route through the framework: slower, and the same.")
 @click.option("--no-auth", is_flag=True, help="Let anyone call, even when there are keys.")
 @click.option("--allowed-host", "allowed_hosts", multiple=True, metavar="NAME", help="A name this address has.")
+@click.option("--certfile", type=_FILE, help="Speak TLS with this certificate (PEM, with its chain).")
+@click.option("--keyfile", type=_FILE, help="Its key, if that is in a file of its own.")
 @click.option("--log-format", type=click.Choice(("text", "json")), default="text", show_default=True)
 @click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
 @click.option(
@@ -40,10 +45,13 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
     help="What running requests get when it stops.",
 )
 @store_option
-async def command(store: Store, *, no_discover: bool, no_auth: bool, **options: Any) -> int:
+async def command(store: Store, *, no_discover: bool, no_lane: bool, no_auth: bool, **options: Any) -> int:
     """Run the server: one address in front of all."""
+    if options["keyfile"] and not options["certfile"]:
+        raise click.UsageError("--keyfile goes with --certfile.")
     from trillm.app import serve
 
     options = {name.replace("_budget", "_budget_s"): value for name, value in options.items()}
-    settings = ServeSettings(config=store.path, discover=not no_discover, auth=not no_auth, **options)
+    switches = {"discover": not no_discover, "lane": not no_lane, "auth": not no_auth}
+    settings = ServeSettings(config=store.path, **switches, **options)
     return await serve(settings)

@@ -7,17 +7,19 @@ the nursery that :func:`serve_door` was started in.
 import errno
 import logging
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 
 import trio
 from attrs import define, field, frozen
 
+from trillm.door.tls import secured
 from trillm.errors import ConfigError
 from trillm.wire.net import RawStream
 
 log = logging.getLogger(__name__)
 
-Serve = Callable[[RawStream], Awaitable[None]]
+Serve = Callable[[trio.abc.Stream], Awaitable[None]]
 
 
 @frozen
@@ -27,11 +29,13 @@ class DoorSettings:
     Args:
         max_connections: open at once; one more is closed unanswered.
         write_stall_s: seconds a client may take no byte of what it is sent.
+        handshake_s: seconds for a TLS handshake.
         backlog: connections the kernel holds for us.
     """
 
     max_connections: int = 10_000
     write_stall_s: float = 30.0
+    handshake_s: float = 10.0
     backlog: int = 1024
 
 
@@ -43,11 +47,13 @@ class Door:
         listeners: bound sockets.
         serve: serves one connection to its end.
         settings: see :class:`DoorSettings`.
+        tls: what to show clients, None for plain HTTP.
     """
 
     listeners: list[trio.SocketListener]
     serve: Serve
     settings: DoorSettings = field(factory=DoorSettings)
+    tls: ssl.SSLContext | None = None
     connections: int = field(default=0, init=False)
     empty: trio.Event = field(factory=trio.Event, init=False)
     _accepting: trio.CancelScope = field(factory=trio.CancelScope, init=False)
@@ -65,7 +71,9 @@ class Door:
         self.connections += 1
         raw = RawStream.take_over(stream, write_stall_s=self.settings.write_stall_s)
         try:
-            await self.serve(raw)
+            secure = raw if self.tls is None else await secured(raw, self.tls, within_s=self.settings.handshake_s)
+            if secure is not None:
+                await self.serve(secure)
         except Exception:
             log.exception("connection broken")
         finally:

@@ -13,6 +13,7 @@ import trio
 from attrs import define, field, frozen
 
 from trillm.door.reply import LaneReply
+from trillm.door.tls import speaks_http_2
 from trillm.errors import RequestTimeout, TrillmError
 from trillm.gateway.access import Access
 from trillm.gateway.call import Call, read_call, request_id
@@ -76,6 +77,9 @@ class Lane:
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection to its end."""
+        if speaks_http_2(stream):
+            await self.hand_over(stream, b"")
+            return
         not_ours = b""
         conversation = _Conversation(self, stream)
         self._conversations.add(conversation)

@@ -69,7 +69,7 @@ class Access:
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if host and not self._ours(_hostname(host)):
             raise Forbidden(
-                f"The Host {host!r} is not this server's. Call it by its address, name it with --allow-host, "
+                f"The Host {host!r} is not this server's. Call it by its address, name it with --allowed-host, "
                 "or create a key (trillm key create NAME)."
             )
         origin = headers.get(b"origin")
