@@ -14,13 +14,13 @@ from typing import Any, Literal
 
 LogFormat = Literal["text", "json"]
 
-_NEEDS_QUOTES = re.compile(r'[\s"=\x00-\x1f]')
+_NEEDS_QUOTES = re.compile(r'[ "=]')
 
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         name = record.name.removeprefix("trillm.")
-        line = f"{_timestamp(record.created)} {record.levelname.lower():7} {name}: {record.getMessage()}"
+        line = f"{_timestamp(record.created)} {record.levelname.lower():7} {name}: {_printable(record.getMessage())}"
         for key, value in _fields(record).items():
             if value is not None:
                 line += f" {key}={_quoted(value)}"
@@ -61,7 +61,14 @@ def _quoted(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     text = str(value)
-    return json.dumps(text) if not text or _NEEDS_QUOTES.search(text) else text
+    return text if text and text.isprintable() and not _NEEDS_QUOTES.search(text) else json.dumps(text)
+
+
+def _printable(text: str) -> str:
+    """Escape what would begin a line of its own or move the terminal's cursor: some words are a backend's."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _timestamp(at: float) -> str:

@@ -25,19 +25,21 @@ def announced(registry: Path, url: str, token: str) -> Iterator[None]:
     path = run_file(registry)
     note = json.dumps({"pid": os.getpid(), "url": url, "token": token})
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123 - a descriptor
-            file.write(note)
+        _leave(path, note)
     except OSError as exc:
         log.warning("the command line will not see this server path=%s error=%s", path, exc)
-        yield
-        return
     try:
         yield
     finally:
         with contextlib.suppress(OSError):
             # Only our own: another server of the same registry may have taken our place.
-            if path.read_text() == note:
+            if path.read_bytes() == note.encode():
                 path.unlink()
+
+
+def _leave(path: Path, note: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    # Nobody else may read it, not even for the moment between creating it and closing it to others.
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123 - a descriptor
+        file.write(note)
