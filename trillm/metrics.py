@@ -83,9 +83,9 @@ class Metrics:
             self._labelled(self._queue, operation, server).observe(queue_s)
 
     def used(self, operation: str, server: str, *, prompt: int, completion: int) -> None:
-        """Count tokens."""
-        self._labelled(self._tokens, operation, server, "prompt").inc(prompt)
-        self._labelled(self._tokens, operation, server, "completion").inc(completion)
+        """Count tokens; the -1 of a server that does not know is none."""
+        self._labelled(self._tokens, operation, server, "prompt").inc(max(0, prompt))
+        self._labelled(self._tokens, operation, server, "completion").inc(max(0, completion))
 
     def dropped(self, server: str, frames: int) -> None:
         """Count frames of ``server`` that were no JSON."""
