@@ -52,6 +52,5 @@ async def command(store: Store, *, no_discover: bool, no_lane: bool, no_auth: bo
     from trillm.app import serve
 
     options = {name.replace("_budget", "_budget_s"): value for name, value in options.items()}
-    switches = {"discover": not no_discover, "lane": not no_lane, "auth": not no_auth}
-    settings = ServeSettings(config=store.path, **switches, **options)
-    return await serve(settings)
+    options |= {"discover": not no_discover, "lane": not no_lane, "auth": not no_auth}
+    return await serve(ServeSettings(config=store.path, **options))

@@ -27,6 +27,8 @@ class _Carried:
     error: Exception | None = None
 
     def readable(self) -> None:
+        if self.left.is_set():
+            return  # its own task has it back, but has not run yet
         try:
             data = self.stream.receive_now(RECEIVE_BYTES)
             if data is None:
