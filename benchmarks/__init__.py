@@ -1,1 +1,1 @@
-"""Measurements of trillm: ``python -m benchmarks.concurrency`` and ``python -m benchmarks.memory``. Loopback only."""
+"""Measurements of trillm, each a command: concurrency, memory, peers, scale, regression. Loopback only."""

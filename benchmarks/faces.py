@@ -31,7 +31,7 @@ class Face:
     @property
     def target(self) -> Target:
         """Whom to ask."""
-        return Target(self.server.url, MODEL)
+        return self.server.target
 
 
 @asynccontextmanager
@@ -60,7 +60,13 @@ async def open_faces(folder: Path, *, tokens: int, gap_s: float, naive: bool = T
 
 def _trillm(folder: Path, upstream: str) -> list[str]:
     """Write a registry that names the upstream; return the command."""
+    registry = write_registry(folder, upstream)
+    return ["trillm", "serve", "--no-discover", "--port", "{port}", "--config", str(registry)]
+
+
+def write_registry(folder: Path, upstream: str) -> Path:
+    """Write a registry that names the upstream alone."""
     registry = folder / "servers.json"
     servers = {"upstream": {"url": upstream, "kind": "openai"}}
     registry.write_text(json.dumps({"version": 1, "servers": servers}))
-    return ["trillm", "serve", "--no-discover", "--port", "{port}", "--config", str(registry)]
+    return registry

@@ -36,12 +36,19 @@ class Running:
     """A server in a process of its own.
 
     Args:
-        url: where it answers; always on loopback.
+        target: whom to ask there; always on loopback.
         process: it.
+        start_s: from its start to its first answer, to about 0.05 s.
     """
 
-    url: str
+    target: Target
     process: trio.Process
+    start_s: float
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return self.target.url
 
     def cost(self) -> Cost | None:
         """Return what it cost so far; None where there is no /proc."""
@@ -50,7 +57,7 @@ class Running:
 
 @asynccontextmanager
 async def running(name: str, command: list[str], log_folder: Path, model: str) -> AsyncIterator[Running]:
-    """Run a Python module as a server for the time of the block.
+    """Run a Python module as a server for the time of the block; see :func:`running_program`.
 
     Args:
         name: of its log file.
@@ -59,29 +66,64 @@ async def running(name: str, command: list[str], log_folder: Path, model: str) -
         model: the model that it answers for once it is ready.
     """
     port = str(free_port())
-    log = log_folder / f"{name}.log"
     arguments = [sys.executable, "-m", *(word.replace("{port}", port) for word in command)]
+    target = Target(f"http://127.0.0.1:{port}", model)
+    async with running_program(name, arguments, log_folder, target) as server:
+        yield server
+
+
+@asynccontextmanager
+async def running_program(
+    name: str, arguments: list[str], log_folder: Path, target: Target, start_s: float = START_S
+) -> AsyncIterator[Running]:
+    """Run a program as a server for the time of the block, which begins when it answers chats.
+
+    Args:
+        name: of its log file.
+        arguments: of the program, which is the first of them.
+        log_folder: where its output goes.
+        target: whom to ask.
+        start_s: the most that is waited.
+
+    Raises:
+        NotAnswering: it ended, or did not answer in time.
+    """
+    log = log_folder / f"{name}.log"
+    began = trio.current_time()
     with log.open("wb") as output:
         process = await trio.lowlevel.open_process(arguments, stdin=None, stdout=output, stderr=output)
-    url = f"http://127.0.0.1:{port}"
     try:
-        await _answering(name, Target(url, model), process, log)
-        yield Running(url, process)
+        if not await _answering(target, process, start_s):
+            words = await trio.Path(log).read_text(errors="replace")
+            raise NotAnswering(f"{name} does not answer; its last words:\n{words[-2000:]}")
+        yield Running(target, process, trio.current_time() - began)
     finally:
         with trio.CancelScope(shield=True):
             await _end(process)
 
 
-async def _answering(name: str, target: Target, process: trio.Process, log: Path) -> None:
-    """Wait until it answers a chat."""
+class NotAnswering(SystemExit):
+    """A server ended instead of answering, or took too long."""
+
+
+async def _answering(target: Target, process: trio.Process, patience_s: float) -> bool:
+    """Wait until it answers a chat; tell whether it did."""
     load = Load(target.origin, build_asks(target, Kind.PLAIN), 1, seconds=1.0, warmup_s=0, max_requests=1, patience_s=1)
-    with trio.move_on_after(START_S):
+    with trio.move_on_after(patience_s):
         while process.poll() is None:
-            if (await run_load(load)).requests:
-                return
-            await trio.sleep(0.05)
-    words = await trio.Path(log).read_text(errors="replace")
-    raise SystemExit(f"{name} does not answer; its last words:\n{words[-2000:]}")
+            if await _listening(target) and (await run_load(load)).requests:
+                return True
+            await trio.sleep(0.02)
+    return False
+
+
+async def _listening(target: Target) -> bool:
+    try:
+        stream = await trio.open_tcp_stream(target.origin.host, target.origin.port)
+    except OSError:
+        return False
+    await stream.aclose()
+    return True
 
 
 async def _end(process: trio.Process) -> None:

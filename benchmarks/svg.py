@@ -61,13 +61,7 @@ def draw(
     """
     rows = math.ceil(len(panels) / columns)
     width, height = columns * WIDTH, TITLE + rows * HEIGHT + LEGEND
-    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
-    style = f'font-family="{escape(FONT)}" font-size="11" fill="#1f2937"'
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>']
-    parts += [
-        f'<rect width="{width}" height="{height}" fill="white"/>',
-        _text(width / 2, 23, title, size=15, bold=True),
-    ]
+    parts = begin(title, width, height)
     for index, panel in enumerate(panels):
         x, y = index % columns * WIDTH, TITLE + index // columns * HEIGHT
         parts += [f'<g transform="translate({x},{y})">', *_panel(panel, x_title, x_labels), "</g>"]
@@ -75,20 +69,31 @@ def draw(
     return "\n".join(parts)
 
 
+def begin(title: str, width: float, height: float) -> list[str]:
+    """Return the beginning of a picture, up to its title; ``</svg>`` is left to the caller."""
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    style = f'font-family="{escape(FONT)}" font-size="11" fill="#1f2937"'
+    return [
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>',
+        f'<rect width="{width}" height="{height}" fill="white"/>',
+        text(width / 2, 23, title, size=15, bold=True),
+    ]
+
+
 def _panel(panel: Panel, x_title: str, x_labels: Sequence[str]) -> Iterator[str]:
-    yield _text(WIDTH / 2, 20, panel.title, size=12, bold=True)
-    yield _text(14, (TOP + HEIGHT - BOTTOM) / 2, panel.unit, turned=True)
-    yield _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, x_title)
+    yield text(WIDTH / 2, 20, panel.title, size=12, bold=True)
+    yield text(14, (TOP + HEIGHT - BOTTOM) / 2, panel.unit, turned=True)
+    yield text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, x_title)
     xs = [LEFT + (WIDTH - LEFT - RIGHT) * (i + 0.5) / len(x_labels) for i in range(len(x_labels))]
-    yield from (_text(x, HEIGHT - BOTTOM + 15, label) for x, label in zip(xs, x_labels, strict=True))
+    yield from (text(x, HEIGHT - BOTTOM + 15, label) for x, label in zip(xs, x_labels, strict=True))
     scale = Scale.over([value for line in panel.lines for value in line.values if value is not None], panel.floor)
     if scale is None:
-        yield _text(WIDTH / 2, HEIGHT / 2, "not available")
+        yield text(WIDTH / 2, HEIGHT / 2, "not available")
         return
     for tick in scale.ticks():
         y = scale.y(tick)
         yield f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="#e5e7eb"/>'
-        yield _text(LEFT - 6, y + 4, scale.label(tick), anchor="end")
+        yield text(LEFT - 6, y + 4, scale.label(tick), anchor="end")
     for line in panel.lines:
         yield from _line(line, xs, scale)
 
@@ -117,7 +122,7 @@ def _legend(panels: Sequence[Panel], dashes: str, width: float, y: float) -> Ite
     x = (width - sum(places) - 20 * (len(places) - 1)) / 2
     for (label, colour), place in zip(entries.items(), places, strict=True):
         yield _stroke(f"M{x:.1f} {y - 4}h24", colour, dashed=label == dashes)
-        yield _text(x + 30, y, label, anchor="start")
+        yield text(x + 30, y, label, anchor="start")
         x += place + 20
 
 
@@ -162,8 +167,8 @@ class Scale:
 
     def label(self, tick: float) -> str:
         """Return what stands beside a tick."""
-        text = f"{tick / 1000:g}k" if tick >= 10_000 else f"{tick:g}"
-        return f"≤ {text}" if self.log and tick == self.low else text
+        words = f"{tick / 1000:g}k" if tick >= 10_000 else f"{tick:g}"
+        return f"≤ {words}" if self.log and tick == self.low else words
 
 
 def _above(value: float, steps: Sequence[float]) -> float:
@@ -172,10 +177,11 @@ def _above(value: float, steps: Sequence[float]) -> float:
     return next(step * magnitude for step in (*steps, 10) if step * magnitude >= value * (1 - 1e-9))
 
 
-def _text(
-    x: float, y: float, text: str, *, size: int = 11, anchor: str = "middle", bold: bool = False, turned: bool = False
+def text(
+    x: float, y: float, words: str, *, size: int = 11, anchor: str = "middle", bold: bool = False, turned: bool = False
 ) -> str:
+    """Return some words at a place."""
     weight = ' font-weight="600"' if bold else ""
     turn = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if turned else ""
     place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}"'
-    return f"<text {place}{weight}{turn}>{escape(text)}</text>"
+    return f"<text {place}{weight}{turn}>{escape(words)}</text>"

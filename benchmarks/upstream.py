@@ -2,11 +2,16 @@
 
 asyncio with one callback per token, because it must not be the bottleneck of what is measured; ``trillm sim`` is a
 server of many more ways and costs several times as much. Run as ``python -m benchmarks.upstream PORT``.
+
+A prompt that says ``[pace gap_ms=50 tokens=64 frame=200]`` (all three, in that order) sets the pace of its own stream:
+every proxy passes prompts on, which cannot be said of headers and fields it does not know.
 """
 
 import argparse
 import asyncio
 import json
+import re
+from functools import cache
 from typing import Any
 
 import httptools
@@ -47,11 +52,21 @@ WHOLE = {
     b"/v1/chat/completions": _whole({**_CHAT, "choices": [_CHOICE]}),
     b"/v1/embeddings": _whole({"object": "list", "data": _VECTORS, "model": MODEL, "usage": _USAGE}),
     b"/v1/rerank": _whole({"id": "rerank-bench", "model": MODEL, "results": _SCORES, "usage": _USAGE}),
+    b"/health": _whole({"status": "ok"}),
     b"/v1/models": _whole({"object": "list", "data": [_CARD]}),
 }
 OPENING = _head("text/event-stream", "transfer-encoding: chunked") + _chunk({"role": "assistant", "content": ""})
-TOKEN = _chunk({"content": " token"})
+PACE = re.compile(rb"\[pace gap_ms=(\d+) tokens=(\d+) frame=(\d+)\]")
 CLOSING = _chunk({}, "stop") + _event("[DONE]") + b"0\r\n\r\n"
+
+
+@cache
+def token_of(frame_bytes: int) -> bytes:
+    """Return the event of one token, padded to so many bytes if it is smaller."""
+    shortest = _chunk({"content": " token"})
+    return _chunk({"content": " token" + "s" * max(0, frame_bytes - len(shortest))})
+
+
 NOT_FOUND = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -81,7 +96,8 @@ class Upstream(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """Forget the last request."""
-        self.path = self.body = b""
+        self.path = b""
+        self.body = bytearray()  # a large body would be copied for each of its pieces otherwise
 
     def on_url(self, url: bytes) -> None:
         """Take a piece of the path."""
@@ -94,22 +110,49 @@ class Upstream(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """Answer."""
         if b'"stream":true' in self.body or b'"stream": true' in self.body:
-            self.transport.write(OPENING + TOKEN)
-            self.next_token(self.tokens - 1, self.loop.time() + self.gap_s)
+            Stream(self.transport, self.loop, *self.pace()).begin()
         else:
             self.transport.write(WHOLE.get(self.path, NOT_FOUND))
 
-    def next_token(self, left: int, due: float) -> None:
+    def pace(self) -> tuple[int, float, bytes]:
+        """Return how many tokens, seconds between them, and the event of one."""
+        if said := PACE.search(self.body):
+            gap_ms, tokens, frame_bytes = map(int, said.groups())
+            return tokens, gap_ms / 1000, token_of(frame_bytes)
+        return self.tokens, self.gap_s, token_of(0)
+
+
+class Stream:
+    """One streamed answer."""
+
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, tokens: int, gap_s: float, token: bytes
+    ) -> None:
+        self.transport = transport
+        self.loop = loop
+        self.left = tokens
+        self.gap_s = gap_s
+        self.token = token
+
+    def begin(self) -> None:
+        """Send the head and the first token."""
+        self.due = self.loop.time() + self.gap_s
+        self.transport.write(OPENING + self.token)
+        self.next_token()
+
+    def next_token(self) -> None:
         """Send what is left, each at its time whenever the one before was sent."""
-        if left and not self.transport.is_closing():
-            self.loop.call_at(due, self.send_token, left, due)
+        self.left -= 1
+        if self.left and not self.transport.is_closing():
+            self.loop.call_at(self.due, self.send_token)
         else:
             self.transport.write(CLOSING)
 
-    def send_token(self, left: int, due: float) -> None:
+    def send_token(self) -> None:
         """Send one token."""
-        self.transport.write(TOKEN)
-        self.next_token(left - 1, due + self.gap_s)
+        self.due += self.gap_s
+        self.transport.write(self.token)
+        self.next_token()
 
 
 async def serve(port: int, tokens: int, gap_s: float) -> None:
