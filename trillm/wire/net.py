@@ -186,10 +186,11 @@ async def _encrypted(raw: RawStream, context: ssl.SSLContext, origin: Origin) ->
     try:
         tls = trio.SSLStream(raw, context, server_hostname=origin.host, https_compatible=True)
         await tls.do_handshake()
-    except BaseException as exc:
+    except trio.BrokenResourceError as exc:
         raw.close()
-        if isinstance(exc, trio.BrokenResourceError):
-            raise UpstreamFailed(f"TLS handshake with {origin.authority} failed: {_tls_reason(exc)}") from exc
+        raise UpstreamFailed(f"TLS handshake with {origin.authority} failed: {_tls_reason(exc)}") from exc
+    except BaseException:
+        raw.close()
         raise
     return tls
 

@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import struct
 from collections.abc import Callable
 from functools import partial
 
@@ -499,6 +500,25 @@ async def test_a_connection_that_breaks_under_a_large_body_is_a_failure(nursery)
     origin = await listen(nursery, hang_up)
     with pytest.raises(UpstreamFailed, match=r"broke the connection|without an answer"):
         await ask(Connections(), b"x" * 30_000_000, origin)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_reset_in_the_middle_of_an_answer_is_a_failure(nursery):
+    async def reset(stream):
+        await read_request(stream)
+        await stream.send_all(ok(b"hello")[:-1])
+        await read_on.wait()
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await stream.aclose()
+
+    read_on = trio.Event()
+    connections = Connections()
+    async with connections.exchange(post(origin=await listen(nursery, reset)), an_hour()) as exchange:
+        assert await exchange.receive() == b"hell"
+        read_on.set()
+        with pytest.raises(UpstreamFailed, match="broke the connection"):
+            await exchange.receive()
+    assert connections.idle_count() == 0
     nursery.cancel_scope.cancel()
 
 

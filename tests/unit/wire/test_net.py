@@ -380,17 +380,30 @@ async def test_a_name_that_is_none_is_said_in_words():
         await connect(Origin("http", "a" * 70 + ".example", 80))
 
 
-async def test_of_several_attempts_the_last_is_reported():
-    class Resolver(trio.abc.HostnameResolver):
-        async def getaddrinfo(self, host, port, family=0, type=0, proto=0, flags=0):  # noqa: A002 - Trio's name
-            # No network has this address: what an IPv6 address is to a machine without IPv6.
-            addresses = [(socket.AF_INET, "255.255.255.255"), (socket.AF_INET, "127.0.0.1")]
-            return [(family, type, proto, "", (address, port)) for family, address in addresses]
+class Resolver(trio.abc.HostnameResolver):
+    """Knows one name."""
 
-        async def getnameinfo(self, sockaddr, flags):
-            raise NotImplementedError
+    def __init__(self, *addresses: str):
+        self.addresses = addresses
 
+    async def getaddrinfo(self, host, port, family=0, type=0, proto=0, flags=0):  # noqa: A002 - Trio's name
+        if host != b"gpu1.example":  # Trio has encoded it
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET, type, proto, "", (address, port)) for address in self.addresses]
+
+    async def getnameinfo(self, sockaddr, flags):
+        raise NotImplementedError
+
+
+async def test_a_name_that_nobody_knows_is_said_in_words():
     trio.socket.set_custom_hostname_resolver(Resolver())
+    with pytest.raises(UpstreamFailed, match=r"cannot connect to gpu2\.example: name or service not known"):
+        await connect(Origin("http", "gpu2.example", 80))
+
+
+async def test_of_several_attempts_the_last_is_reported():
+    # No network has the first: what an IPv6 address is to a machine without IPv6.
+    trio.socket.set_custom_hostname_resolver(Resolver("255.255.255.255", "127.0.0.1"))
     with pytest.raises(UpstreamFailed, match=r"cannot connect to gpu1\.example.*: connection refused"):
         await connect(Origin("http", "gpu1.example", free_port()))
 
