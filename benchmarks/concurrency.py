@@ -1,6 +1,6 @@
 """What trillm adds and costs as requests come in by the hundred: direct, through trillm, through a naive proxy.
 
-    python -m benchmarks.concurrency            six to eight minutes; best on a machine that does nothing else
+    python -m benchmarks.concurrency            ten minutes or more; best on a machine that does nothing else
     python -m benchmarks.concurrency --quick    half a minute, for continuous integration
 
 Everything runs on this machine, each server in a process of its own. Tables go to standard output and, with JSON and a
