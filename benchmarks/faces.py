@@ -64,9 +64,9 @@ def _trillm(folder: Path, upstream: str) -> list[str]:
     return ["trillm", "serve", "--no-discover", "--port", "{port}", "--config", str(registry)]
 
 
-def write_registry(folder: Path, upstream: str) -> Path:
-    """Write a registry that names the upstream alone."""
+def write_registry(folder: Path, upstream: str, servers_count: int = 1) -> Path:
+    """Write a registry that names the upstream alone, under one name or several."""
     registry = folder / "servers.json"
-    servers = {"upstream": {"url": upstream, "kind": "openai"}}
+    servers = {f"upstream-{number}": {"url": upstream, "kind": "openai"} for number in range(servers_count)}
     registry.write_text(json.dumps({"version": 1, "servers": servers}))
     return registry

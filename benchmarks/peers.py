@@ -11,6 +11,7 @@ cannot be had is named and left out. Tables go to standard output and, with JSON
 
 import argparse
 import json
+import re
 import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -105,7 +106,8 @@ def _asked(peer: Peer) -> str:
     if not peer.tells_version or (program := peer.find(say)) is None:
         return ""
     done = subprocess.run([program, "-v"], capture_output=True, text=True, check=False)
-    return (done.stdout or done.stderr).splitlines()[0].strip()
+    found = re.search(r"\d+(\.\d+)+", done.stdout + done.stderr)
+    return found[0] if found else ""
 
 
 def write(comparison: Comparison, folder: Path) -> None:

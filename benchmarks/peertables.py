@@ -54,7 +54,7 @@ def _grid(comparison: Comparison, rows: Sequence[Sequence[str]]) -> str:
 
 def _plain(comparison: Comparison) -> str:
     headings = ["at once", "proxy", "requests/s", "p50 ms", "p99 ms", "added p50", "added p99", "errors"]
-    return table(headings, [_plain_row(comparison, row) for row in comparison.rows if row.scenario.pace is None])
+    return table(headings, [_plain_row(comparison, row) for row in comparison.rows if not row.scenario.streamed])
 
 
 def _plain_row(comparison: Comparison, row: Row) -> list[str]:
@@ -66,7 +66,7 @@ def _plain_row(comparison: Comparison, row: Row) -> list[str]:
 
 def _streams(comparison: Comparison) -> str:
     headings = ["streams", "proxy", "chunks/s", "first token p50", "p99", "gap p50", "p99", "max", "stalls", "errors"]
-    return table(headings, [_stream_row(row) for row in comparison.rows if row.scenario.pace])
+    return table(headings, [_stream_row(row) for row in comparison.rows if row.scenario.streamed])
 
 
 def _stream_row(row: Row) -> list[str]:

@@ -128,10 +128,11 @@ async def measure_once(scenario: Scenario, face: Face) -> Round:
         costs.append((face.server.cost(), time.process_time()))
 
     asks = scenario.asks(face.target)
-    load = Load(face.target.origin, asks, scenario.connections, scenario.seconds, scenario.warmup_s)
+    origin, times = face.target.origin, (scenario.seconds, scenario.warmup_s)
+    load = Load(origin, asks, scenario.connections, *times, patience_s=scenario.patience_s)
     tally = await run_load(load, at_edges=take)
     (before, load_before), (after, load_after) = costs
-    units = tally.chunks if scenario.pace else tally.requests
+    units = tally.chunks if scenario.streamed else tally.requests
     return Round(
         units=units,
         per_s=units / tally.seconds,
@@ -148,7 +149,7 @@ def _us(seconds: float, units: int) -> float | None:
 
 
 def _stalls(tally: Tally, scenario: Scenario) -> int:
-    if scenario.pace is None:
+    if scenario.pace is None or not scenario.streamed:
         return 0
     longest_s = scenario.pace.gap_ms * 3 / 1000
     return sum(gap_s > longest_s for gap_s in tally.gap_s)

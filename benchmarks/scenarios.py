@@ -15,7 +15,7 @@ class Pace:
     """How the upstream streams.
 
     Args:
-        gap_ms: between two tokens.
+        gap_ms: between two tokens; before a plain answer.
         tokens: in each stream.
         frame_bytes: of each event, at least.
     """
@@ -37,11 +37,12 @@ class Scenario:
         name: for tables.
         connections: requests at once.
         kind: of requests: plain chats, streams or embeddings.
-        pace: of streams.
+        pace: of streams, or of plain chats that are not answered at once.
         image_bytes: sent along with each plain chat, base64 as counted.
         seconds: how long is counted, in each round.
         rounds: how often.
         warmup_s: before each round.
+        patience_s: the most that is waited for the first answers and for the last.
     """
 
     name: str
@@ -52,16 +53,17 @@ class Scenario:
     seconds: float = 2.0
     rounds: int = 3
     warmup_s: float = 0.7
+    patience_s: float = 15.0
 
     @property
-    def unit(self) -> str:
-        """What the work is counted in."""
-        return "chunk" if self.pace else "request"
+    def streamed(self) -> bool:
+        """Whether chunks are counted, not requests."""
+        return self.kind is Kind.STREAM
 
     def asks(self, target: Target) -> tuple[Ask, ...]:
         """Return what every connection asks over and over."""
         if self.pace:
-            return (_chat(target, str(self.pace), stream=True),)
+            return (_chat(target, str(self.pace), stream=self.streamed),)
         if self.image_bytes:
             image = {"type": "image_url", "image_url": {"url": _IMAGE + "iVBO" * (self.image_bytes // 4)}}
             return (_chat(target, [{"type": "text", "text": "What is this?"}, image]),)
@@ -84,17 +86,17 @@ def streamed(connections: int, gap_ms: int = 10) -> Scenario:
     return Scenario(name, connections, Kind.STREAM, Pace(gap_ms))
 
 
-IMAGE = Scenario("image 20 MB", 2, image_bytes=20_000_000)
+IMAGE = Scenario("image 20 MB", 2, image_bytes=20_000_000, seconds=3.0)
 EMBEDDINGS = Scenario("embeddings 50", 50, Kind.EMBEDDINGS)
 
 #: 1,000 streams of 20 tokens a second are what one core is to carry.
 FULL = (
     *(plain(1), plain(50), plain(200), plain(1000)),
-    *(streamed(50), streamed(200), evolve(streamed(1000, gap_ms=50), seconds=4.0, warmup_s=3.5)),
+    *(streamed(50), streamed(200), evolve(streamed(1000, gap_ms=50), seconds=4.0, rounds=2, warmup_s=3.5)),
     *(IMAGE, EMBEDDINGS),
 )
 QUICK = tuple(
-    evolve(each, seconds=0.8, rounds=1, warmup_s=0.3)
+    evolve(each, seconds=2.0 if each is IMAGE else 0.8, rounds=1, warmup_s=0.3)
     for each in (plain(1), plain(50), plain(200), streamed(50), streamed(200), IMAGE, EMBEDDINGS)
 )
 

@@ -4,7 +4,8 @@ asyncio with one callback per token, because it must not be the bottleneck of wh
 server of many more ways and costs several times as much. Run as ``python -m benchmarks.upstream PORT``.
 
 A prompt that says ``[pace gap_ms=50 tokens=64 frame=200]`` (all three, in that order) sets the pace of its own stream:
-every proxy passes prompts on, which cannot be said of headers and fields it does not know.
+every proxy passes prompts on, which cannot be said of headers and fields it does not know. A plain chat that says it is
+answered after ``gap_ms``.
 """
 
 import argparse
@@ -111,8 +112,14 @@ class Upstream(asyncio.Protocol):
         """Answer."""
         if b'"stream":true' in self.body or b'"stream": true' in self.body:
             Stream(self.transport, self.loop, *self.pace()).begin()
+        elif said := PACE.search(self.body):
+            self.loop.call_later(int(said[1]) / 1000, self.answer, self.path)
         else:
-            self.transport.write(WHOLE.get(self.path, NOT_FOUND))
+            self.answer(self.path)
+
+    def answer(self, path: bytes) -> None:
+        """Answer at once."""
+        self.transport.write(WHOLE.get(path, NOT_FOUND))
 
     def pace(self) -> tuple[int, float, bytes]:
         """Return how many tokens, seconds between them, and the event of one."""

@@ -1,0 +1,178 @@
+"""How trillm's cost grows: with streams, requests, servers and the size of a stream's frames.
+
+    python -m benchmarks.scale            about four minutes; best on a machine that does nothing else
+    python -m benchmarks.scale --quick    one round of each, a minute and a half
+
+Loads are paced so that the machine is not saturated; where it is, the table says how much of the load was served. A
+line is fitted through each: a slope of nothing means that only work costs, not the number of those who wait.
+"""
+
+import argparse
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import trio
+from attrs import evolve, frozen
+
+from benchmarks.concurrency import RESULTS, say
+from benchmarks.environment import Environment
+from benchmarks.faces import DIRECT, Face, write_registry
+from benchmarks.fits import Fit
+from benchmarks.processes import raise_file_limit, running
+from benchmarks.rounds import Row, measure_once
+from benchmarks.scenarios import Pace, Scenario, plain, streamed
+from benchmarks.tables import number, table
+from benchmarks.upstream import MODEL
+
+CHUNKS_PER_S = 5_000
+SERVERS = (1, 10, 50, 200)
+#: A stream of so many tokens does not end while it is measured: what is measured is chunks alone, no requests.
+ENDLESS = 1_000_000
+SETTLE_S = 0.5
+
+
+@frozen
+class Point:
+    """One measurement of an axis.
+
+    Args:
+        x: where on the axis.
+        face: who is asked.
+        scenario: what.
+        offered_per_s: chunks or requests that it should come to; None: as many as it can.
+    """
+
+    x: int
+    face: Face
+    scenario: Scenario
+    offered_per_s: float | None = None
+
+
+@frozen
+class Axis:
+    """Something that grows.
+
+    Args:
+        name: what, as a heading.
+        unit: of its costs.
+        points: smallest x first.
+    """
+
+    name: str
+    unit: str
+    points: Sequence[Point]
+
+
+@asynccontextmanager
+async def open_trillms(folder: Path) -> AsyncIterator[dict[int, Face]]:
+    """Start an upstream, and trillm with as many servers in its registry as each key says; all are that upstream."""
+    async with AsyncExitStack() as stack:
+        upstream = await stack.enter_async_context(running(DIRECT, ["benchmarks.upstream", "{port}"], folder, MODEL))
+        faces = {}
+        for count in SERVERS:
+            own = folder / str(count)
+            own.mkdir()
+            registry = write_registry(own, upstream.url, count)
+            command = ["trillm", "serve", "--no-discover", "--port", "{port}", "--config", str(registry)]
+            server = await stack.enter_async_context(running("trillm", command, own, MODEL))
+            faces[count] = Face(f"trillm, {count} servers", server)
+        yield faces
+
+
+def build_axes(faces: dict[int, Face]) -> list[Axis]:
+    """Return everything that is measured."""
+    one = faces[SERVERS[0]]
+    streams = [(count, count * 1000 // CHUNKS_PER_S) for count in (50, 100, 250, 500, 1000, 2000)]
+    frames = (200, 1_000, 4_000, 16_000, 64_000)
+    paced = Pace(100)
+    return [
+        Axis(
+            f"streams, together {CHUNKS_PER_S} chunks/s",
+            "µs/chunk",
+            [Point(count, one, endless(count, Pace(gap, ENDLESS)), CHUNKS_PER_S) for count, gap in streams],
+        ),
+        Axis(
+            "requests/s",
+            "µs/request",
+            [Point(10 * n, one, evolve(plain(n), pace=paced), 10.0 * n) for n in (10, 30, 100, 200, 400)],
+        ),
+        Axis("servers in the registry", "µs/request", [Point(n, face, plain(50)) for n, face in faces.items()]),
+        Axis(
+            "bytes in a frame",
+            "µs/chunk",
+            [Point(size, one, endless(50, Pace(50, ENDLESS, size)), 1_000.0) for size in frames],
+        ),
+    ]
+
+
+def endless(streams: int, pace: Pace) -> Scenario:
+    """Return streams that are left when they were measured, not waited for."""
+    return evolve(streamed(streams), pace=pace, warmup_s=0.5 + streams / 800, patience_s=0.0)
+
+
+async def measure_axis(axis: Axis, rounds: int) -> list[Row]:
+    """Measure all points in turn, again and again."""
+    rows = [Row(point.face.name, point.scenario) for point in axis.points]
+    for _ in range(rounds):
+        for point, row in zip(axis.points, rows, strict=True):
+            row.rounds.append(await measure_once(point.scenario, point.face))
+            await trio.sleep(SETTLE_S)  # streams that were left are another round's cost otherwise
+    return rows
+
+
+def describe(axis: Axis, rows: Sequence[Row]) -> str:
+    """Return a table and a sentence on how it grows."""
+    lines = [_line(point, row) for point, row in zip(axis.points, rows, strict=True)]
+    costs = [(point.x, row.cpu_us) for point, row in zip(axis.points, rows, strict=True) if row.cpu_us is not None]
+    text = table([axis.name, f"CPU {axis.unit}", "served/s", "of what was offered", "p99 ms"], lines, words=0)
+    if len(costs) < 2:
+        return f"## {axis.name}\n\n{text}\n"
+    fit = Fit.of(*zip(*costs, strict=True))
+    growth = "" if fit.growth is None else f", {fit.growth:+.0%} from the first to the last"
+    line = f"{fit.intercept:.1f} + {fit.slope * 1000:.3f} per thousand"
+    return f"## {axis.name}\n\n{text}\n\nFitted: {line} {axis.unit}{growth} (R² {fit.explained:.2f}).\n"
+
+
+def _line(point: Point, row: Row) -> list[str]:
+    share = row.per_s / point.offered_per_s if point.offered_per_s and row.per_s is not None else None
+    time_ms = row.time_ms("gap" if point.scenario.streamed else "total", "p99")
+    served = number(row.per_s, 0)
+    return [str(point.x), number(row.cpu_us, 1), served, "-" if share is None else f"{share:.0%}", number(time_ms, 1)]
+
+
+async def run(rounds: int) -> tuple[str, list[dict[str, object]]]:
+    """Measure everything; return the tables, and the figures for JSON."""
+    environment = Environment.now()
+    say(str(environment))
+    raise_file_limit()
+    parts, figures = [f"# How trillm's cost grows\n\n{environment}\n"], list[dict[str, object]]()
+    with TemporaryDirectory() as folder:
+        async with open_trillms(Path(folder)) as faces:
+            for axis in build_axes(faces):
+                rows = await measure_axis(axis, rounds)
+                parts.append(describe(axis, rows))
+                say(parts[-1])
+                both = zip(axis.points, rows, strict=True)
+                figures += [{"axis": axis.name, "x": p.x, "cpu_us": row.cpu_us, "per_s": row.per_s} for p, row in both]
+    return "\n".join(parts), figures
+
+
+def main() -> None:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one round")
+    parser.add_argument("--output", type=Path, default=RESULTS, metavar="FOLDER")
+    args = parser.parse_args()
+    text, figures = trio.run(run, 1 if args.quick else 3)
+    stem = args.output / f"scale-{Environment.now().date[:16].replace(':', '').replace('T', '-')}"
+    args.output.mkdir(parents=True, exist_ok=True)
+    stem.with_suffix(".md").write_text(text, encoding="utf-8")
+    stem.with_suffix(".json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
