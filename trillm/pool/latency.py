@@ -1,5 +1,6 @@
 """Percentiles over the last few hundred values: enough to show an operator and to place a hedge."""
 
+import math
 from collections import deque
 
 from attrs import define, field
@@ -24,4 +25,4 @@ class Window:
         if not self._values:
             return None
         ordered = sorted(self._values)
-        return ordered[min(len(ordered) - 1, int(q * len(ordered)))]
+        return ordered[max(0, math.ceil(q * len(ordered)) - 1)]
