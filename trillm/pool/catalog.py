@@ -1,20 +1,22 @@
 """Every public model name and who serves it: an immutable value, rebuilt whenever a server or a route changes.
 
-A name means, in this order: a route; ``server/model``; the bare name of a model, which pools every server that has it.
+A name means, in this order: a route; the bare name of a model, slashes and all, which pools every server that has it;
+``server/model``. So what is listed is always what answers.
 """
 
 import difflib
 from collections.abc import Iterable, Mapping
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from trillm.errors import BadRequest, NoSuchModel
-from trillm.models import Capability, Operation
+from trillm.models import Capability, Model, Operation
 from trillm.pool.choose import Candidate, Plan
 from trillm.pool.member import Member
 from trillm.registry.document import Budgets, Route, Target
 
 _NO_BUDGETS = Budgets()
+_LONGEST_NAME = 200
 
 
 @frozen
@@ -34,6 +36,13 @@ class Entry:
     capabilities: frozenset[Capability] = frozenset()
     budgets: Budgets = _NO_BUDGETS
     is_route: bool = False
+
+    def able(self, operation: Operation) -> "Entry":
+        """Return the entry without the servers that say they cannot do ``operation`` with it."""
+        wanted = operation.capability
+        if all(candidate.may(wanted) for candidate in self.plan.candidates):
+            return self
+        return evolve(self, plan=self.plan.of_those_who(lambda candidate: candidate.may(wanted)))
 
     @property
     def available(self) -> bool:
@@ -58,7 +67,7 @@ class Catalog:
         entry = self.find(name)
         if entry.capabilities and operation.capability not in entry.capabilities:
             raise BadRequest(self._incapable(entry, operation), param="model", code="model_not_capable")
-        return entry
+        return entry.able(operation)
 
     def find(self, name: str) -> Entry:
         """Return the entry of ``name``, whatever it can do; raise :class:`NoSuchModel`."""
@@ -73,16 +82,16 @@ class Catalog:
         member = self.members.get(server)
         if not slash or member is None:
             return None
-        known = {m.id: m for m in member.models}
-        if model not in known and member.models_known:
+        if member.models_known and all(model != listed.id for listed in member.models):
             return None
-        capabilities = known[model].capabilities if model in known else frozenset()
-        return Entry(name, Plan(name, (Candidate(member, model),)), capabilities)
+        candidate = _candidate(member, model)
+        return Entry(name, Plan(name, (candidate,)), candidate.capabilities)
 
     def _unknown(self, name: str) -> str:
-        qualified = [f"{m.name}/{model.id}" for m in self.members.values() for model in m.models]
-        names = [*self.entries, *qualified]
-        close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        if len(name) > _LONGEST_NAME:  # comparing takes time with the square of it
+            name = f"{name[:_LONGEST_NAME]}…"
+        names = [*self.entries, *(f"{m.name}/{model.id}" for m in self.members.values() for model in m.models)]
+        close = difflib.get_close_matches(name, names, n=3)
         if close:
             return f"The model {name!r} does not exist. Did you mean {' or '.join(map(repr, close))}?"
         if not self.entries:
@@ -111,7 +120,7 @@ def _bare_names(members: Iterable[Member]) -> dict[str, Entry]:
     serving: dict[str, list[Candidate]] = {}
     for member in members:
         for model in member.models:
-            serving.setdefault(model.id, []).append(Candidate(member, model.id))
+            serving.setdefault(model.id, []).append(Candidate(member, model.id, model.capabilities))
     return {
         name: Entry(name, Plan(name, tuple(candidates)), _capabilities(candidates))
         for name, candidates in serving.items()
@@ -125,15 +134,19 @@ def _route_entry(route: Route, members: Mapping[str, Member]) -> Entry:
 
 
 def _candidates(targets: Iterable[Target], members: Mapping[str, Member]) -> tuple[Candidate, ...]:
-    return tuple(Candidate(members[t.server], t.model) for t in targets if t.server in members)
+    return tuple(_candidate(members[t.server], t.model) for t in targets if t.server in members)
+
+
+def _candidate(member: Member, model: str) -> Candidate:
+    listed = next((m for m in member.models if m.id == model), Model(model))
+    return Candidate(member, model, listed.capabilities)
 
 
 def _capabilities(candidates: Iterable[Candidate]) -> frozenset[Capability]:
     """Join what the servers say of the model; one that says nothing may be able to do anything."""
     joined: set[Capability] = set()
     for candidate in candidates:
-        model = next((m for m in candidate.member.models if m.id == candidate.model), None)
-        if model is None or not model.capabilities:
+        if not candidate.capabilities:
             return frozenset()
-        joined |= model.capabilities
+        joined |= candidate.capabilities
     return frozenset(joined)

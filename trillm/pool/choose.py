@@ -1,19 +1,31 @@
 """Who serves the next request: pure functions over the members' state, deciding at once and waiting never."""
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
-from attrs import frozen
+from attrs import evolve, frozen
 
+from trillm.models import Capability
 from trillm.pool.member import Member
 
 
 @frozen
 class Candidate:
-    """A server that has the model, and the model's name there."""
+    """A server that has the model.
+
+    Args:
+        member: the server.
+        model: the model's name there.
+        capabilities: what the server says the model can do there; empty when it does not tell.
+    """
 
     member: Member
     model: str
+    capabilities: frozenset[Capability] = frozenset()
+
+    def may(self, capability: Capability) -> bool:
+        """Tell whether it has not said that it cannot."""
+        return not self.capabilities or capability in self.capabilities
 
 
 @frozen
@@ -34,6 +46,10 @@ class Plan:
     def candidates(self) -> tuple[Candidate, ...]:
         """Everyone, primaries first."""
         return self.primary + self.fallback
+
+    def of_those_who(self, may: Callable[[Candidate], bool]) -> "Plan":
+        """Return the plan with some of the candidates only."""
+        return evolve(self, primary=tuple(filter(may, self.primary)), fallback=tuple(filter(may, self.fallback)))
 
 
 @frozen
