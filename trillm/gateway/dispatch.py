@@ -10,7 +10,7 @@ import trio
 from attrs import define, field
 
 from trillm.budget import Budget, Phase
-from trillm.errors import Unavailable, UpstreamBusy, UpstreamFailed, UpstreamRefused
+from trillm.errors import BudgetSpent, Unavailable, UpstreamBusy, UpstreamFailed, UpstreamRefused
 from trillm.gateway.call import Call
 from trillm.gateway.incoming import refusal
 from trillm.gateway.journey import Journey
@@ -105,8 +105,20 @@ class Dispatch:
         except UpstreamRefused:
             lease.succeeded()
             raise
+        except BudgetSpent as spent:
+            self._blame(lease, spent.phase)
+            raise
+        except trio.Cancelled:
+            if self.budget.left_s() <= 0:
+                self._blame(lease, self.budget.phase)
+            raise
         lease.succeeded()
         return answer
+
+    def _blame(self, lease: Lease, phase: str) -> None:
+        """Hold a missed budget against the server; not a caller's wish that was too short, nor an answer too long."""
+        if self.call.budget_s is None and phase != Phase.TOTAL:
+            lease.failed(UpstreamFailed(f"the latency budget was spent in phase '{phase}'"))
 
     async def _exchange(self, lease: Lease) -> PlainAnswer | None:
         phase = Phase.FIRST_TOKEN if self.call.stream else Phase.TOTAL
@@ -126,7 +138,7 @@ class Dispatch:
         error = await no_stream(lease.member.backend, exchange)
         if error is not None:
             raise error
-        await StreamRelay(self.call, exchange, self.reply, self.journey, self.budget, self.pump).run()
+        await StreamRelay(self.call, lease, exchange, self.reply, self.journey, self.budget, self.pump).run()
 
     async def _before_next(self, failed: UpstreamFailed) -> None:
         """Wait as long as is wise before the next attempt; raise ``failed`` if there should be none."""

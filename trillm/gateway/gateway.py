@@ -13,7 +13,7 @@ import msgspec
 import trio
 from attrs import define, field
 
-from trillm.budget import Budget, Phase
+from trillm.budget import Budget
 from trillm.errors import (
     BadRequest,
     BudgetSpent,
@@ -37,9 +37,6 @@ from trillm.wire.exchange import Connections
 from trillm.wire.pump import Pump
 
 log = logging.getLogger(__name__)
-
-#: Phases that say nothing about a server: waiting for its slot, and an answer longer than the budget allows for.
-_NOT_ITS_FAULT = (Phase.QUEUE, Phase.TOTAL)
 
 _STATED_OUTCOMES = (
     (BudgetSpent, Outcome.BUDGET),
@@ -115,9 +112,6 @@ class Gateway:
             self._running.add(budget)
             with budget.spend():
                 await self._dispatch(call, entry, budget, reply, journey).run()
-        except BudgetSpent as spent:
-            self._blame(journey, spent)
-            raise
         finally:
             self._running.discard(budget)
 
@@ -137,11 +131,6 @@ class Gateway:
             journey,
             attempts,
         )
-
-    def _blame(self, journey: Journey, spent: BudgetSpent) -> None:
-        """Hold a missed budget against the server that missed it; never a wish of the caller's that was too short."""
-        if journey.server is not None and journey.call.budget_s is None and spent.phase not in _NOT_ITS_FAULT:
-            self.pool.failed(journey.member, spent)
 
     async def _answer_error(self, call: Call, reply: Reply, error: TrillmError, journey: Journey) -> None:
         """Say what went wrong, in the way that the reply still allows."""

@@ -15,6 +15,7 @@ from trillm.gateway.call import Call
 from trillm.gateway.incoming import MAX_ERROR_BYTES, content_type, reply_headers
 from trillm.gateway.journey import Journey
 from trillm.gateway.reply import Headers, Reply
+from trillm.pool.pool import Lease
 from trillm.sse import DONE, Frame, Kind, Scanner
 from trillm.wire.exchange import Exchange
 from trillm.wire.pump import Pump
@@ -45,6 +46,7 @@ class StreamRelay:
 
     Args:
         call: what was asked.
+        lease: of the server that answers.
         exchange: where it comes from.
         reply: where it goes.
         journey: filled in.
@@ -53,6 +55,7 @@ class StreamRelay:
     """
 
     call: Call
+    lease: Lease
     exchange: Exchange
     reply: Reply
     journey: Journey
@@ -133,6 +136,7 @@ class StreamRelay:
         if self.reply.started:
             return
         self.journey.content()
+        self.lease.answering()
         self.journey.status = 200
         headers = _HEADERS + reply_headers(self.call, self.exchange, self.journey)
         await self.reply.start(200, headers, length=None)

@@ -40,10 +40,12 @@ class Member:
     Args:
         server: its settings, replaced when the registry changes.
         source: how it came to be here.
+        removed: whether it is served no longer; who has a slot of it may finish.
     """
 
     server: Server
     source: Source = Source.REGISTRY
+    removed: bool = False
     found: Found | None = None
     reachable: bool | None = None
     last_error: str | None = None
@@ -94,7 +96,15 @@ class Member:
 
     def usable(self, now: float) -> bool:
         """Tell whether a request may be sent to it at all at ``now``, slots aside."""
-        return self.server.enabled and self.reachable is not False and self.breaker.admits(now)
+        available = self.server.enabled and not self.removed and self.reachable is not False
+        return available and self.breaker.admits(now)
+
+    @property
+    def complaint(self) -> str:
+        """Why it cannot be used, when it cannot."""
+        if self.removed or not self.server.enabled:
+            return "removed" if self.removed else "disabled"
+        return self.last_error or "failing"
 
     def state(self, now: float) -> State:
         """Return what to show an operator."""
