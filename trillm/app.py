@@ -5,6 +5,7 @@ Two rings: services, which are needed until the end, and inside them the faces, 
 
 import logging
 import secrets
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -176,21 +177,31 @@ async def open_server(settings: ServeSettings) -> AsyncIterator[Server]:
     services = Services(settings)
     async with trio.open_nursery() as outer:
         await _start_services(services, outer)
-        async with (
-            open_poller() as poller,
-            open_app_server(build_app(services.site())) as app,
-            trio.open_nursery() as faces,
-        ):
-            services.gateway.pump = Pump(poller) if poller else None
-            lane = services.lane(app, poller)
-            door = Door(listeners, lane.serve, DoorSettings(max_connections=settings.max_connections), tls)
-            services.metrics.gauge("trillm_connections", "Open client connections.", lambda: door.connections)
-            await faces.start(lane.serve_deadlines)
-            await faces.start(door.run)
-            yield Server(_url(listeners[0], settings), services, door, lane, app)
-            faces.cancel_scope.cancel()
-        services.connections.close_idle()
+        with services.connections:
+            async with _open_faces(services, listeners, tls) as server:
+                yield server
         outer.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _open_faces(
+    services: Services, listeners: list[trio.SocketListener], tls: ssl.SSLContext | None
+) -> AsyncIterator[Server]:
+    """Run the inner ring: whatever clients are served by."""
+    settings = services.settings
+    async with (
+        open_poller() as poller,
+        open_app_server(build_app(services.site())) as app,
+        trio.open_nursery() as faces,
+    ):
+        services.gateway.pump = Pump(poller) if poller else None
+        lane = services.lane(app, poller)
+        door = Door(listeners, lane.serve, DoorSettings(max_connections=settings.max_connections), tls)
+        services.metrics.gauge("trillm_connections", "Open client connections.", lambda: door.connections)
+        await faces.start(lane.serve_deadlines)
+        await faces.start(door.run)
+        yield Server(_url(listeners[0], settings), services, door, lane, app)
+        faces.cancel_scope.cancel()
 
 
 async def _start_services(services: Services, nursery: trio.Nursery) -> None:

@@ -6,16 +6,22 @@ request's task, inside the nursery that Quart-Trio cancels when the client disco
 """
 
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any
 
 import trio
 from attrs import define, field
-from quart import Request, Response
+from hypercorn.typing import HTTPScope
+from quart import Quart, Request, Response
 from quart_trio.asgi import TrioASGIHTTPConnection
 
 from trillm.gateway.reply import Headers, Reply
 
 AsgiSend = Callable[[Any], Awaitable[None]]
+AsgiReceive = Callable[[], Awaitable[Any]]
+
+#: How long a refusal over HTTP/2 waits for the rest of what it refuses.
+REST_OF_BODY_S = 10.0
 
 
 @define
@@ -75,21 +81,35 @@ class Answer(Response):
 class Connection(TrioASGIHTTPConnection):
     """Quart-Trio's HTTP connection, for which an :class:`Answer` is a response too."""
 
-    reply: AsgiReply | None = None
+    def __init__(self, app: Quart, scope: HTTPScope) -> None:
+        super().__init__(app, scope)
+        self.reply: AsgiReply | None = None
+        self.body_read = trio.Event()
 
     async def handle_messages(  # type: ignore[override]  # as Quart-Trio itself overrides Quart
-        self, nursery: trio.Nursery, request: Request, receive: Any
+        self, nursery: trio.Nursery, request: Request, receive: AsgiReceive
     ) -> None:
         """Read the request, then cancel it when the client disconnects before the reply is complete.
 
         ASGI calls the end of a complete reply a disconnect too, and Hypercorn says so before the reply's last
         ``send`` has returned: cancelling then would make every good ending look like a client that left.
         """
-        await super(TrioASGIHTTPConnection, self).handle_messages(request, receive)
+
+        async def watched() -> Any:
+            message = await receive()
+            if not message.get("more_body", False):
+                self.body_read.set()
+            return message
+
+        await super(TrioASGIHTTPConnection, self).handle_messages(request, watched)
         if self.reply is None or not self.reply.finished:
             nursery.cancel_scope.cancel()
 
     async def _send_response(self, send: AsgiSend, response: Any) -> None:
+        if self.scope["http_version"] == "2" and response.status_code != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            # Hypercorn 0.18 drops a whole HTTP/2 connection if more of a request comes after its reply.
+            with trio.move_on_after(REST_OF_BODY_S):
+                await self.body_read.wait()
         if isinstance(response, Answer):
             self.reply = AsgiReply(send)
             await response.run(self.reply)

@@ -96,7 +96,7 @@ class Connection:
 
 @define
 class Connections:
-    """The idle keep-alive connections to all backends.
+    """The idle keep-alive connections to all backends, closed at the end of a ``with`` block.
 
     Args:
         connect: opens a stream to an origin; tests inject in-memory ones.
@@ -113,6 +113,14 @@ class Connections:
     opened: int = field(default=0, init=False)
     _idle: dict[net.Origin, list[Connection]] = field(factory=dict, init=False, repr=False)
     _next_sweep: float = field(default=-math.inf, init=False, repr=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close_idle()
 
     def exchange(self, request: Request, budget: Budget, answer_phase: Phase = Phase.TOTAL) -> "Exchange":
         """Return the context manager that sends ``request`` and yields its response.
