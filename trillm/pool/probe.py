@@ -1,5 +1,6 @@
 """Looks after every server's health with cheap requests: never a generation, never waking a sleeping model."""
 
+import logging
 import math
 
 import trio
@@ -11,6 +12,8 @@ from trillm.models import Found
 from trillm.pool.member import Member
 from trillm.pool.pool import Pool
 from trillm.wire.control import Control
+
+log = logging.getLogger(__name__)
 
 
 @frozen
@@ -39,8 +42,9 @@ class _Schedule:
 
     def take_due(self, members: list[Member], now: float) -> list[Member]:
         """Return who is to be probed now; they are not due again until :meth:`done`."""
-        self._due = {member: at for member, at in self._due.items() if member in members}
-        due = [m for m in members if m.server.enabled and self._due.get(m, -math.inf) <= now]
+        enabled = [member for member in members if member.server.enabled]
+        self._due = {member: self._due.get(member, now) for member in enabled}
+        due = [member for member, at in self._due.items() if at <= now]
         self._due |= dict.fromkeys(due, math.inf)
         return due
 
@@ -98,6 +102,10 @@ async def probe_once(member: Member, http: Control, *, within_s: float) -> Found
             return await inspect(http, server.url, kind=server.kind, api_key=server.api_key, known=known)
     except TrillmError as exc:
         return exc
+    except Exception:
+        # One server that answers what we do not expect must not end the probes of all others.
+        log.exception("probe broken server=%s", member.name)
+        return UpstreamFailed("trillm could not make sense of it; its log says why")
     return UpstreamFailed(f"no answer to a probe within {within_s:g} s")
 
 
