@@ -72,10 +72,19 @@ async def serve_discovery(
     """Look for local servers at the start, and again while there is nothing but the builtin backend."""
     while True:
         if membership.source is Source.BUILTIN:
-            found = await discover(http)
+            found = await _look(http)
             if found:
                 log.info("servers discovered servers=%s", ",".join(f"{d.name}={d.url}" for d in found))
                 membership.discovered(found)
         task_status.started()
         task_status = trio.TASK_STATUS_IGNORED
         await trio.sleep(LOOK_AGAIN_S)
+
+
+async def _look(http: Control) -> Sequence[Discovered]:
+    try:
+        return await discover(http)
+    except Exception:
+        # Whatever it is that listens there, trillm must start without it.
+        log.exception("discovery broken")
+        return ()

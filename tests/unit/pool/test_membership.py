@@ -124,6 +124,20 @@ async def test_it_is_ready_after_the_first_look_and_looks_again_while_there_is_n
         nursery.cancel_scope.cancel()
 
 
+async def test_something_odd_that_listens_there_does_not_keep_trillm_from_starting(
+    membership, nursery, autojump_clock, caplog
+):
+    async def confuses(_request: httpx.Request) -> httpx.Response:
+        raise RecursionError("as a defect of ours would")
+
+    membership.loaded(loaded())
+    async with open_control(httpx.MockTransport(confuses)) as http:
+        await nursery.start(serve_discovery, membership, http)
+        assert served(membership) == {"builtin": Source.BUILTIN}
+        nursery.cancel_scope.cancel()
+    assert "discovery broken" in caplog.text
+
+
 async def test_it_does_not_look_while_the_registry_names_servers(membership, nursery, autojump_clock):
     machine = Machine(8000)
     membership.loaded(loaded(a_server("one")))
