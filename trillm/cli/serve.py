@@ -20,6 +20,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
         "trillm serve",
         "trillm serve --port 9000 --chat-budget 30",
         "trillm serve --host 0.0.0.0 --log-format json",
+        "trillm serve --host 0.0.0.0 --certfile server.pem --keyfile server.key",
     ),
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
