@@ -20,6 +20,9 @@ from trillm.models import Operation
 #: Request headers that concern the backend too. Everything else is between the caller and us.
 FORWARDED = frozenset({b"traceparent", b"tracestate", b"baggage", b"openai-beta"})
 
+#: No model is called anything longer, and what a caller calls it goes into the log.
+MAX_MODEL_CHARS = 1000
+
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
@@ -57,12 +60,15 @@ class _Peek(msgspec.Struct):
     stream: bool | None = False
 
 
+# Raw members are slices of the body: as lists, a body of 64 MiB could become gigabytes of objects.
+
+
 class _Chat(_Peek, kw_only=True):
-    messages: list[msgspec.Raw]
+    messages: msgspec.Raw
 
 
 class _Completions(_Peek, kw_only=True):
-    prompt: str | list[Any]
+    prompt: msgspec.Raw
 
 
 class _Embeddings(_Peek, kw_only=True):
@@ -71,8 +77,8 @@ class _Embeddings(_Peek, kw_only=True):
 
 class _Rerank(_Peek, kw_only=True):
     query: str
-    documents: list[msgspec.Raw] | None = None
-    texts: list[msgspec.Raw] | None = None
+    documents: msgspec.Raw = msgspec.Raw(b"")
+    texts: msgspec.Raw = msgspec.Raw(b"")
 
 
 _DECODERS: dict[Operation, msgspec.json.Decoder[Any]] = {
@@ -82,6 +88,10 @@ _DECODERS: dict[Operation, msgspec.json.Decoder[Any]] = {
     Operation.RERANK: msgspec.json.Decoder(_Rerank),
 }
 _STREAMED = (Operation.CHAT, Operation.COMPLETIONS)
+
+_ARRAY = re.compile(rb"\[")
+_STRING_OR_ARRAY = re.compile(rb"[\"\[]")
+_FILLED_ARRAY = re.compile(rb"\[\s*[^\s\]]")
 
 
 def read_call(
@@ -125,7 +135,7 @@ def with_model(body: bytes, model: str) -> bytes:
 def _check_type(content_type: bytes | None) -> None:
     kind = (content_type or b"application/json").split(b";")[0].strip().lower()
     if kind != b"application/json" and not kind.endswith(b"+json"):
-        shown = kind.decode("ascii", "replace")
+        shown = kind[:100].decode("ascii", "replace")
         raise UnsupportedMediaType(f"The body must be JSON: send 'content-type: application/json', not {shown!r}.")
 
 
@@ -151,10 +161,22 @@ def _peek(operation: Operation, body: bytes) -> Any:
 def _check_members(operation: Operation, peek: Any) -> None:
     if not peek.model.strip():
         raise BadRequest("'model' must name a model.", param="model")
-    if operation is Operation.EMBEDDINGS and bytes(peek.input)[:1] not in (b'"', b"["):
-        raise BadRequest("'input' must be a string or an array.", param="input")
-    if operation is Operation.RERANK and not (peek.documents or peek.texts):
-        raise BadRequest("'documents' must be an array with at least one document.", param="documents")
+    if len(peek.model) > MAX_MODEL_CHARS:
+        raise BadRequest(f"'model' must be a name of at most {MAX_MODEL_CHARS} characters.", param="model")
+    match operation:
+        case Operation.CHAT:
+            _check("messages", "an array", _ARRAY, peek.messages)
+        case Operation.COMPLETIONS:
+            _check("prompt", "a string or an array", _STRING_OR_ARRAY, peek.prompt)
+        case Operation.EMBEDDINGS:
+            _check("input", "a string or an array", _STRING_OR_ARRAY, peek.input)
+        case Operation.RERANK:
+            _check("documents", "an array with at least one document", _FILLED_ARRAY, peek.documents, peek.texts)
+
+
+def _check(name: str, kind: str, begins: re.Pattern[bytes], *values: msgspec.Raw) -> None:
+    if not any(begins.match(memoryview(value)) for value in values):
+        raise BadRequest(f"'{name}' must be {kind}.", param=name)
 
 
 def _wrong_member(message: str) -> BadRequest:
@@ -179,6 +201,6 @@ def _budget(value: bytes | None) -> float | None:
     except ValueError:
         seconds = -1.0
     if not 0 < seconds < float("inf"):
-        shown = value.decode("ascii", "replace")
+        shown = value[:100].decode("ascii", "replace")
         raise BadRequest(f"x-trillm-budget must be seconds above 0, not {shown!r}.", param="x-trillm-budget")
     return seconds
