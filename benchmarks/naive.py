@@ -21,6 +21,7 @@ def build(client: httpx.AsyncClient) -> QuartTrio:
     """Build an application that passes every POST on."""
     app = QuartTrio(__name__)
     app.config["RESPONSE_TIMEOUT"] = None  # 60 s otherwise
+    app.config["MAX_CONTENT_LENGTH"] = None  # 16 MB otherwise, less than a large image
 
     @app.post("/<path:path>")
     async def forward(path: str) -> Response:
