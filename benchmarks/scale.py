@@ -110,7 +110,7 @@ def build_axes(faces: dict[int, Face]) -> list[Axis]:
 
 def endless(streams: int, pace: Pace) -> Scenario:
     """Return streams that are left when they were measured, not waited for."""
-    return evolve(streamed(streams), pace=pace, warmup_s=0.5 + streams / 800, patience_s=0.0)
+    return evolve(streamed(streams), pace=pace, warmup_s=1.0 + streams / 300, patience_s=0.0)
 
 
 async def measure_axis(axis: Axis, rounds: int) -> list[Row]:
