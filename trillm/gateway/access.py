@@ -10,7 +10,6 @@ import ipaddress
 import socket
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from urllib.parse import urlsplit
 
 from attrs import frozen
 
@@ -60,7 +59,7 @@ class Access:
         if token is not None and hmac.compare_digest(token, self.operator_token.encode()):
             return Caller(is_operator=True)
         keyring = self.keyring()
-        if self.needs_keys and (keyring or keyring.sealed):
+        if self.needs_keys and keyring:
             return Caller(key=_key_name(keyring, token))
         self._check_browser(known)
         return Caller(is_operator=True)
@@ -73,7 +72,7 @@ class Access:
                 "or create a key (trillm key create NAME)."
             )
         origin = headers.get(b"origin")
-        if origin is not None and urlsplit(origin.decode("latin-1").lower()).netloc != host:
+        if origin is not None and not _same(origin.decode("latin-1").lower(), host):
             raise Forbidden(
                 "Requests from web pages of another origin are refused while there are no keys: "
                 "create one (trillm key create NAME)."
@@ -93,7 +92,7 @@ def _token(headers: dict[bytes, bytes]) -> bytes | None:
     scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
     if scheme.lower() == b"bearer" and token.strip():
         return token.strip()
-    return headers.get(b"x-api-key") or headers.get(b"api-key")
+    return headers.get(b"x-api-key") or headers.get(b"api-key") or None
 
 
 def _key_name(keyring: Keyring, token: bytes | None) -> str:
@@ -103,6 +102,11 @@ def _key_name(keyring: Keyring, token: bytes | None) -> str:
     if record is None:
         raise NotAuthorised("This key is unknown or was revoked.")
     return record.name
+
+
+def _same(origin: str, host: str) -> bool:
+    """Tell whether a page of ``origin`` (``scheme://host[:port]``, or ``null``) comes from ``host``."""
+    return bool(host) and origin.partition("://")[2] == host
 
 
 @lru_cache(maxsize=256)
