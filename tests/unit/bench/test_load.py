@@ -48,9 +48,9 @@ async def test_plain_requests_are_asked_until_the_time_is_over(nursery):
     began = trio.current_time()
     tally = await run_load(loads(await simulated(nursery)))
 
-    assert tally.requests > 10
+    assert tally.requests > 3
     assert tally.errors == {}
-    assert 0.2 <= tally.seconds <= trio.current_time() - began < 2
+    assert 0.19 < tally.seconds <= trio.current_time() - began < 5
     assert len(tally.total_s) == tally.requests == len(tally.first_byte_s)
 
 
@@ -58,13 +58,13 @@ async def test_plain_requests_are_asked_until_the_time_is_over(nursery):
 async def test_streams_are_measured_token_by_token(nursery):
     url = await simulated(nursery, tokens=5, ttft_s=0.02, itl_s=0.01)
 
-    report = (await run_load(loads(url, Kind.STREAM, seconds=0.5))).report()
+    report = (await run_load(loads(url, Kind.STREAM, seconds=0.8))).report()
 
     assert report.errors == {}
-    assert report.requests >= 9
-    assert report.first_token.p50 == pytest.approx(20, abs=10)
-    assert report.gap.p95 == pytest.approx(10, abs=8)
-    assert report.total.p50 > report.first_token.p50 + 30
+    assert report.requests >= 3
+    assert 19 < report.first_token.p50 < 200
+    assert 5 < report.gap.p50 < 100
+    assert report.total.p50 > report.first_token.p50 + 25
 
 
 async def test_every_kind_is_asked_of_a_server_that_does_everything(nursery):
@@ -94,7 +94,7 @@ async def test_warm_up_is_not_counted_and_the_edges_are_those_of_the_counting(nu
 
 async def test_counting_begins_when_every_connection_had_its_first_answer(nursery):
     async def respond(stream: trio.SocketStream) -> None:
-        pause_s = 0.4
+        pause_s = 0.6
         while await stream.receive_some():
             await trio.sleep(pause_s)
             await stream.send_all(head(200, [], length=2) + b"{}")
@@ -103,7 +103,7 @@ async def test_counting_begins_when_every_connection_had_its_first_answer(nurser
     tally = await run_load(loads(await answering(nursery, respond), warmup_s=0.05))
 
     assert tally.requests > 0
-    assert max(tally.total_s) < 0.3
+    assert max(tally.total_s) < 0.5
 
 
 async def test_a_server_that_never_answers_is_not_warmed_up_for_ever(nursery):
@@ -138,11 +138,11 @@ async def test_a_refused_connection_is_an_error_that_is_tried_again_after_a_whil
     with trio.socket.socket() as bound:
         await bound.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-        tally = await run_load(loads(url, connections=1, seconds=0.35))
+        tally = await run_load(loads(url, connections=1, seconds=0.5))
 
     (why,) = tally.errors
     assert why.endswith("connection refused")
-    assert 2 <= tally.errors[why] <= 4
+    assert 2 <= tally.errors[why] <= 6
 
 
 @pytest.mark.usefixtures("either_way")
