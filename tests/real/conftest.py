@@ -15,9 +15,9 @@ MODELS = Path(os.environ.get("TRILLM_LLAMA_MODELS", _BESIDE / "models"))
 
 ARGUMENTS = {
     "chat": ["-m", "tiny-chat.gguf", "-a", "tiny-chat", "-c", "16384", "-np", "8", "--jinja", "--slots"],
-    "embed": ["-m", "tiny-embed.gguf", "-a", "tiny-embed", "--embeddings", "--pooling", "mean", "-c", "2048", "-np", "4"],
+    "embed": ["-m", "tiny-embed.gguf", "-a", "tiny-embed", "--embeddings", "--pooling", "mean", "-c", "2048"],
     "rerank": ["-m", "tiny-rerank.gguf", "-a", "tiny-rerank", "--reranking", "-c", "2048", "-np", "4"],
-    "vision": ["-m", "tiny-chat.gguf", "--mmproj", "tiny-mmproj.gguf", "-a", "tiny-vision", "-c", "4096", "-np", "2", "--jinja"],
+    "vision": ["-m", "tiny-chat.gguf", "--mmproj", "tiny-mmproj.gguf", "-a", "tiny-vision", "-c", "4096", "--jinja"],
 }
 
 

@@ -135,11 +135,12 @@ def busy_slots(url: str) -> int:
 def test_a_client_that_leaves_frees_the_servers_slots(trillm, llama, stream):
     """Ten times: the real server works, the client goes, the server is idle within 1.5 s."""
     # Eight choices of thousands of tokens: it would go on for far longer than the test looks.
-    body = {"model": "tiny-chat", "messages": MESSAGES, "stream": stream, "n": 8, "max_tokens": 8000, "ignore_eos": True}
+    endless = {"n": 8, "max_tokens": 8000, "ignore_eos": True}
+    body = {"model": "tiny-chat", "messages": MESSAGES, "stream": stream, **endless}
     for _ in range(10):
-        with httpx.Client(base_url=trillm.url, trust_env=False, timeout=0.3) as client:
-            with pytest.raises(httpx.ReadTimeout):
-                read_for_a_moment(client, body)
+        client = httpx.Client(base_url=trillm.url, trust_env=False, timeout=0.3)
+        with client, pytest.raises(httpx.ReadTimeout):
+            read_for_a_moment(client, body)
         assert stream or busy_slots(llama["chat"]) == 8  # a stream may be over already
         # One look: each question about its slots makes llama-server put off, by a second, its look at the connection.
         time.sleep(1.4)

@@ -86,15 +86,18 @@ async def running(
         chosen = ServeSettings(config=path, port=0, discover=False, drain_s=1.0)
         import attrs
 
-        async with open_server(attrs.evolve(chosen, **settings)) as server, httpx.AsyncClient(
-            base_url=server.url,
-            trust_env=False,
-            timeout=30,
-            limits=NO_LIMITS,
-            verify=trust,
-            http2=http2,
-            http1=not http2,
-        ) as client:
+        async with (
+            open_server(attrs.evolve(chosen, **settings)) as server,
+            httpx.AsyncClient(
+                base_url=server.url,
+                trust_env=False,
+                timeout=30,
+                limits=NO_LIMITS,
+                verify=trust,
+                http2=http2,
+                http1=not http2,
+            ) as client,
+        ):
             yield Trillm(server, client, urls)
         nursery.cancel_scope.cancel()
 

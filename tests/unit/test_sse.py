@@ -218,7 +218,7 @@ def test_an_event_without_data_leaves_as_a_bare_comment(event):
         b'{"unseen":"\xc3"}',
         b'{"choices":[{"delta":{"content":"\x01"}}]}',
         b'{"logprob": NaN, "choices": []}',
-        b'{"deep":' + b"[" * 9000 + b"]" * 9000 + b"}",
+        b'{"deep":' + b"[" * 500_000 + b"]" * 500_000 + b"}",
         b"[done]",
     ],
 )

@@ -29,6 +29,7 @@ from trillm.registry.registry import Registry
 
 log = logging.getLogger(__name__)
 
+
 @frozen
 class Site:
     """What the routes need.

@@ -33,9 +33,7 @@ def build_context(certfile: Path, keyfile: Path | None) -> ssl.SSLContext:
     return context
 
 
-async def secured(
-    raw: RawStream, context: ssl.SSLContext, *, within_s: float
-) -> "trio.SSLStream[RawStream] | None":
+async def secured(raw: RawStream, context: ssl.SSLContext, *, within_s: float) -> "trio.SSLStream[RawStream] | None":
     """Shake hands; return the stream under TLS, or None if the client does not manage it within ``within_s``."""
     stream = trio.SSLStream(raw, context, server_side=True, https_compatible=True)
     with trio.move_on_after(within_s):

@@ -14,7 +14,7 @@ from trillm.errors import BudgetSpent, Unavailable, UpstreamBusy, UpstreamFailed
 from trillm.gateway.call import Call
 from trillm.gateway.incoming import refusal
 from trillm.gateway.journey import Journey
-from trillm.gateway.limits import Limits, lease_limit_s
+from trillm.gateway.limits import Limits, narrow
 from trillm.gateway.outgoing import outgoing
 from trillm.gateway.plain import PlainAnswer, read_plain
 from trillm.gateway.reply import Reply
@@ -86,7 +86,7 @@ class Dispatch:
         try:
             async with self.pool.lease(self.entry.plan, self.budget, tried=self.attempts.tried) as lease:
                 self.journey.lease(lease)
-                self.budget.shrink(lease_limit_s(self.call, self.entry, lease.member.server, self.limits))
+                narrow(self.budget, self.call, self.entry, lease.member.server, self.limits)
                 return await self._judged(lease)
         except Unavailable:
             if self._failed is None:

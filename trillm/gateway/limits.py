@@ -21,7 +21,7 @@ class Limits:
         chat: until the whole answer, or the first content of a stream; completions too.
         embeddings: until the whole answer.
         rerank: until the whole answer.
-        stall: between two pieces of a stream; None is as long as its operation's budget.
+        stall: between two pieces of a stream; None is as long as the first content may take.
         total: a whole stream; None is no limit.
         ceiling: the most a caller may ask for.
     """
@@ -52,19 +52,23 @@ def limits_of(*sections: Budgets) -> Limits:
 def open_budget(call: Call, entry: Entry, limits: Limits) -> Budget:
     """Return the budget of ``call``, started at its arrival, generous enough for every server it may go to."""
     servers = [candidate.member.server for candidate in entry.plan.candidates]
-    limit_s = max((lease_limit_s(call, entry, server, limits) for server in servers), default=limits.chat)
-    return Budget(
-        limit_s=limit_s,
-        stall_s=entry.budgets.stall or limits.stall or limits.for_operation(call.operation),
-        total_s=(entry.budgets.total or limits.total) if call.stream else None,
-        started=call.received,
-    )
+    limit_s = max((_limit_s(call, entry, server, limits) for server in servers), default=limits.chat)
+    return Budget(limit_s, stall_s=limit_s, started=call.received)
 
 
-def lease_limit_s(call: Call, entry: Entry, server: Server, limits: Limits) -> float:
-    """Return the seconds from arrival that ``call`` may take when ``server`` answers it."""
+def narrow(budget: Budget, call: Call, entry: Entry, server: Server, limits: Limits) -> None:
+    """Let ``budget`` be what applies when it is ``server`` that answers ``call``."""
+    limit_s = _limit_s(call, entry, server, limits)
+    budget.stall_s = entry.budgets.stall or server.budgets.stall or limits.stall or limit_s
+    if call.stream:
+        budget.total_s = entry.budgets.total or server.budgets.total or limits.total
+    budget.shrink(limit_s if budget.total_s is None else min(limit_s, budget.total_s))
+
+
+def _limit_s(call: Call, entry: Entry, server: Server, limits: Limits) -> float:
+    """Return the seconds from arrival until the whole answer, or the first content of a stream."""
     if call.budget_s is not None:
-        return min(call.budget_s, limits.ceiling)
+        return min(call.budget_s, entry.budgets.ceiling or server.budgets.ceiling or limits.ceiling)
     return (
         entry.budgets.for_operation(call.operation)
         or server.budgets.for_operation(call.operation)

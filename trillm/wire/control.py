@@ -80,9 +80,7 @@ class Control:
         headers = _headers(api_key) | {b"content-type": b"application/json"}
         return await self._ask("POST", url, headers, msgspec.json.encode(json))
 
-    async def _ask(
-        self, method: str, url: str, headers: dict[bytes, bytes], body: bytes | None = None
-    ) -> Answer:
+    async def _ask(self, method: str, url: str, headers: dict[bytes, bytes], body: bytes | None = None) -> Answer:
         import httpx
 
         try:

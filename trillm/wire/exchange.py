@@ -117,9 +117,7 @@ class Connections:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.close_idle()
 
     def exchange(self, request: Request, budget: Budget, answer_phase: Phase = Phase.TOTAL) -> "Exchange":

@@ -161,7 +161,7 @@ def test_any_other_host_is_refused(host):
     ("host", "origin"),
     [
         (b"localhost:8377", b"http://localhost:8377"),
-        (b"LOCALHOST:8377", b"HTTP://localhost:8377"),
+        (b"LOCALHOST:8377", b"HTTP://LocalHost:8377"),
         (b"localhost", b"http://localhost"),
         (b"127.0.0.1:8377", b"https://127.0.0.1:8377"),
         (b"[::1]:8377", b"http://[::1]:8377"),

@@ -153,9 +153,7 @@ async def test_a_model_that_cannot_do_it_is_refused_with_those_that_can():
         catalog.resolve("talker", EMBEDDINGS)
     error = caught.value
     assert (error.status, error.code, error.param) == (400, "model_not_capable", "model")
-    assert error.message == (
-        "The model 'talker' cannot do embeddings (it can do: chat). These can: 'embedder'."
-    )
+    assert error.message == ("The model 'talker' cannot do embeddings (it can do: chat). These can: 'embedder'.")
     with pytest.raises(BadRequest, match="No model here can"):
         catalog.resolve("talker", RERANK)
     with pytest.raises(BadRequest, match="cannot do chat"):

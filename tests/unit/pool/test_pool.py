@@ -399,9 +399,7 @@ async def test_a_wait_that_cannot_fit_the_budget_is_not_begun(nursery, autojump_
     assert trio.current_time() == began
     error = caught.value
     assert (error.status, error.retry_after_s) == (429, 4)
-    assert error.message == (
-        "Every server of 'm' is busy: a slot is expected in 4.0 s, the budget has 3.0 s left."
-    )
+    assert error.message == ("Every server of 'm' is busy: a slot is expected in 4.0 s, the budget has 3.0 s left.")
     assert in_use(pool) == {"one": (1, 0)}
     async with lease(pool, within_s=4.5):
         pass

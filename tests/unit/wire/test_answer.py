@@ -11,9 +11,7 @@ def test_a_head_says_how_long_the_body_is():
 
 
 def test_a_head_without_a_length_announces_chunks():
-    assert (
-        answer.head(502, [], length=None) == b"HTTP/1.1 502 Bad Gateway\r\ntransfer-encoding: chunked\r\n\r\n"
-    )
+    assert answer.head(502, [], length=None) == b"HTTP/1.1 502 Bad Gateway\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 def test_a_status_nobody_knows_has_no_phrase():

@@ -22,6 +22,7 @@ from trillm.wire.response import MAX_HEAD_BYTES
 ORIGIN = Origin("http", "gpu1.example", 8000)
 OTHER = Origin("http", "gpu2.example", 8000)
 
+
 def post(body: bytes = b"{}", origin: Origin = ORIGIN) -> Request:
     return build_request(origin, "/v1/x", [(b"x-request-id", b"r1")], body)
 

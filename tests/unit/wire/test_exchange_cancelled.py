@@ -28,7 +28,6 @@ async def ask(connections: Connections, body: bytes) -> None:
         assert await exchange.read(1_000_000) == body
 
 
-
 async def ask_twice(connections: Connections) -> None:
     await ask(connections, b"1")
     await ask(connections, b"2")

@@ -256,8 +256,7 @@ def test_an_upgrade_leaves_what_follows_to_the_next_protocol():
 
 def test_an_upgrade_that_is_not_followed_may_have_a_body():
     reader = _fed(
-        b"POST / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: upgrade\r\nContent-Length: 2\r\n\r\nhi"
-        + GET
+        b"POST / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: upgrade\r\nContent-Length: 2\r\n\r\nhi" + GET
     )
     assert reader.next_head().upgrade
     assert [reader.next_body(), reader.next_body()] == [b"hi", b""]
@@ -310,14 +309,10 @@ def test_a_chunked_body_is_refused_as_soon_as_it_outgrows_its_limit():
         reader.next_body()
 
 
-@pytest.mark.parametrize(
-    "framing", [b"1;" + b"x" * 400, b"0\r\nX: " + b"y" * 400], ids=["extension", "trailer"]
-)
+@pytest.mark.parametrize("framing", [b"1;" + b"x" * 400, b"0\r\nX: " + b"y" * 400], ids=["extension", "trailer"])
 def test_framing_without_content_does_not_go_on_for_ever(framing):
     with pytest.raises(BadRequest, match="framing"):
-        read_in_pieces(
-            [CHUNKED_HEAD, *(framing[i : i + 9] for i in range(0, len(framing), 9))], head_bytes=100
-        )
+        read_in_pieces([CHUNKED_HEAD, *(framing[i : i + 9] for i in range(0, len(framing), 9))], head_bytes=100)
 
 
 def test_many_tiny_chunks_are_content_not_framing():
