@@ -11,7 +11,7 @@ from trillm.registry.document import Route, Server, Target
 
 def a_server(name: str, **settings: Any) -> Server:
     """A server as an operator would register it."""
-    return Server(name=name, url=f"http://{name}.example:8000", **{"kind": "openai"} | settings)
+    return Server(**{"name": name, "url": f"http://{name}.example:8000", "kind": "openai"} | settings)
 
 
 def found(*models: str | Model, slots: int | None = None, can: Iterable[Capability] = ()) -> Found:

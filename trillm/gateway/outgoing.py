@@ -22,7 +22,8 @@ def outgoing(call: Call, lease: Lease) -> Request:
     headers = [(b"user-agent", _USER_AGENT), (b"x-request-id", call.id.encode()), *call.forwarded]
     headers.append((b"accept", b"text/event-stream" if call.stream else b"application/json"))
     if server.api_key:
-        headers.append((b"authorization", b"Bearer " + server.api_key.encode()))
+        key = server.api_key.encode(errors="surrogateescape")  # the bytes that are in the environment
+        headers.append((b"authorization", b"Bearer " + key))
     return build_request(origin, path, headers, backend.request_body(call.operation, body, lease.model))
 
 
