@@ -4,10 +4,11 @@ The budget is a token bucket fed by traffic (Finagle's retry budget, gRFC A6): e
 """
 
 import random
-from collections.abc import Collection
 
+import trio
 from attrs import define, field
 
+from trillm.backends.failures import REJECTED_KEY
 from trillm.budget import Budget
 from trillm.errors import UpstreamBusy, UpstreamFailed
 from trillm.pool.choose import Plan
@@ -63,21 +64,18 @@ class Attempts:
         self.tried.append(member)
         pause_s = 0.0
         if not self._someone_else():
-            # The only server gets a second chance, after a breath.
+            # The only server gets a second chance, after a breath, unless it would say the same again.
             pause_s = _pause_s(error)
             self.tried.clear()
-            if self.count >= 2:
+            if self.count >= 2 or error.code == REJECTED_KEY:
                 raise error
         if self.count >= MAX_ATTEMPTS or pause_s >= budget.left_s() or not self.tokens.spend():
             raise error
         return pause_s
 
     def _someone_else(self) -> bool:
-        return any(_is_up(candidate.member, self.tried) for candidate in self.plan.candidates)
-
-
-def _is_up(member: Member, tried: Collection[Member]) -> bool:
-    return member not in tried and member.server.enabled and member.reachable is not False
+        now = trio.current_time()
+        return any(c.member not in self.tried and c.member.usable(now) for c in self.plan.candidates)
 
 
 def _pause_s(error: UpstreamFailed) -> float:
