@@ -208,7 +208,7 @@ async def _start_services(services: Services, nursery: trio.Nursery) -> None:
     """Start the outer ring, each module when those it needs are ready."""
     start = partial(_start_module, services, nursery)
     await start("hub", services.hub.serve)
-    services.membership.builtin_url = await start("builtin", partial(serve_sim, SimSettings()))
+    await start("builtin", partial(_serve_builtin, services.membership))
     await start("registry", partial(serve_registry, services.registry, services.hub.publish))
     # The hub delivers the first snapshot in its own time; what follows needs it now.
     services.membership.loaded(RegistryLoaded(services.registry.snapshot))
@@ -223,6 +223,13 @@ async def _start_module(services: Services, nursery: trio.Nursery, name: str, se
         services.metrics.module_failed(module)
 
     return await nursery.start(partial(supervise, name, serve_module, on_failure=failed))
+
+
+async def _serve_builtin(membership: Membership, *, task_status: trio.TaskStatus[None]) -> None:
+    """Serve the builtin backend, and say where: after a restart that is another port."""
+    async with trio.open_nursery() as nursery:
+        membership.builtin_at(await nursery.start(serve_sim, SimSettings()))
+        task_status.started()
 
 
 async def _serve_control(*, task_status: trio.TaskStatus[object]) -> None:

@@ -108,7 +108,8 @@ async def test_unknown_fields_reach_the_server(trillm):
 
 async def test_health_and_metrics_are_served(trillm):
     await trillm.post("/v1/chat/completions", chat())
-    assert (await trillm.client.get("/health/live")).status_code == 200
+    live = await trillm.client.get("/health/live", headers={"x-request-id": "mine-2"})
+    assert (live.status_code, live.headers["x-request-id"]) == (200, "mine-2")
     ready = await trillm.client.get("/health/ready")
     assert ready.status_code == 200
     assert ready.json()["servers_up"] == 1

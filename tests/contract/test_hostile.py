@@ -86,6 +86,20 @@ async def test_a_connection_may_change_between_lane_and_application(trillm):
     assert answer.count(b"HTTP/1.1 200") == 3
 
 
+@pytest.mark.parametrize("path", [b"/", b"/v1/chat/completions", b"/mcp"])
+async def test_a_websocket_is_refused_in_words(trillm, path):
+    upgrade = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AA==\r\n"
+    answer = await exchange(trillm, b"GET " + path + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n" + upgrade + b"\r\n")
+    assert answer.startswith(b"HTTP/1.1 404")
+    assert b"WebSocket" in answer
+
+
+async def test_another_upgrade_is_ignored(trillm):
+    upgrade = b"Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings, close\r\nHTTP2-Settings: AAMAAABk\r\n"
+    answer = await exchange(trillm, HEAD + LENGTH + upgrade + b"\r\n" + BODY)
+    assert answer.startswith(b"HTTP/1.1 200")
+
+
 async def test_a_chunked_body_is_read(trillm):
     pieces = b"".join(b"%x\r\n%b\r\n" % (1, BODY[i : i + 1]) for i in range(len(BODY)))
     answer = await exchange(trillm, HEAD + CHUNKED + b"Connection: close\r\n\r\n" + pieces + b"0\r\n\r\n")

@@ -60,6 +60,12 @@ def build_app(site: Site) -> QuartTrio:
     _add_models(app, site)
     _add_operator_routes(app, site)
     _add_errors(app)
+
+    @app.after_request
+    async def with_id(response: Response) -> Response:
+        response.headers.setdefault("x-request-id", request_id(dict(wire_headers()).get(b"x-request-id")))
+        return response
+
     return app
 
 
@@ -166,7 +172,6 @@ def _translated(error: HTTPException) -> errors.TrillmError:
 
 def _error(error: errors.TrillmError) -> Response:
     response = _json(error.envelope(), http_status=error.status)
-    response.headers["x-request-id"] = request_id(dict(wire_headers()).get(b"x-request-id"))
     for name, value in error.headers():
         response.headers[name.decode()] = value.decode()
     if isinstance(error, errors.TooLarge | errors.RequestTimeout):

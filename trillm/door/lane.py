@@ -14,7 +14,7 @@ from attrs import define, field, frozen
 
 from trillm.door.reply import LaneReply
 from trillm.door.tls import speaks_http_2
-from trillm.errors import RequestTimeout, TrillmError
+from trillm.errors import NotFound, RequestTimeout, TrillmError
 from trillm.gateway.access import Access
 from trillm.gateway.call import Call, read_call, request_id
 from trillm.gateway.gateway import Gateway, send_error
@@ -163,6 +163,9 @@ class _Conversation:
                 break
             if head is None:
                 break
+            if wants_websocket(head):
+                await self._refuse(NotFound("No WebSocket is served here."), head)
+                break
             if not self._takes(head):
                 return head.raw + self.reader.unread()
             if not await self._answer(head):
@@ -171,7 +174,7 @@ class _Conversation:
 
     def _takes(self, head: RequestHead) -> bool:
         hot = head.path in _OPERATIONS and head.method == b"POST" and head.version == b"1.1"
-        return hot and self.lane.enabled and not head.upgrade
+        return hot and self.lane.enabled
 
     async def _next_head(self) -> RequestHead | None:
         """Return the next request's head, or None when the client is done, silent, or we are closing."""
@@ -288,3 +291,8 @@ class _Conversation:
                 await self.stream.send_eof()
             while await self.stream.receive_some(RECEIVE_BYTES):
                 pass
+
+
+def wants_websocket(head: RequestHead) -> bool:
+    """Tell whether a request asks to become a WebSocket. Any other upgrade may be ignored (RFC 9110 §7.8)."""
+    return head.upgrade and (head.get(b"upgrade") or b"").lower() == b"websocket"

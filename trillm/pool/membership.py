@@ -38,6 +38,11 @@ class Membership:
         self._snapshot = event.snapshot
         self._apply()
 
+    def builtin_at(self, url: str) -> None:
+        """Take in where the builtin backend is now."""
+        self.builtin_url = url
+        self._apply()
+
     def discovered(self, found: Sequence[Discovered]) -> None:
         """Take in what runs on this machine."""
         self._discovered = tuple(Server(name=d.name, url=d.url, kind=d.found.kind) for d in found)
