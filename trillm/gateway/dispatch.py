@@ -146,5 +146,6 @@ class Dispatch:
         pause_s = self.attempts.next_pause_s(member, failed, self.budget)
         self._failed = failed
         self.metrics.retried(member.name)
-        log.info("attempt failed id=%s server=%s error=%s", self.call.id, member.name, failed.message)
+        fields = {"id": self.call.id, "server": member.name, "error": failed.message}
+        log.info("attempt failed", extra={"fields": fields})
         await trio.sleep(pause_s)

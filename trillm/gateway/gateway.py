@@ -72,7 +72,7 @@ class Gateway:
     metrics: Metrics
     pump: Pump | None = None
     stopping: bool = field(default=False, init=False)
-    _running: set[Budget] = field(factory=set, init=False, repr=False)
+    _running: dict[Budget, Reply] = field(factory=dict, init=False, repr=False)
     _retry_tokens: RetryTokens = field(factory=RetryTokens, init=False, repr=False)
 
     async def handle(self, call: Call, reply: Reply) -> None:
@@ -100,8 +100,9 @@ class Gateway:
 
     def cut_all(self, reason: str) -> None:
         """End every running call now: with an error event where a stream has begun, else with a 503."""
-        for budget in tuple(self._running):
-            budget.cut(Stopping(reason))
+        for budget, reply in tuple(self._running.items()):
+            if not reply.finished:
+                budget.cut(Stopping(reason))
 
     async def _answer(self, call: Call, reply: Reply, journey: Journey) -> None:
         if self.stopping:
@@ -109,11 +110,11 @@ class Gateway:
         entry = self.pool.catalog.resolve(call.model, call.operation)
         budget = open_budget(call, entry, self.limits())
         try:
-            self._running.add(budget)
+            self._running[budget] = reply
             with budget.spend():
                 await self._dispatch(call, entry, budget, reply, journey).run()
         finally:
-            self._running.discard(budget)
+            del self._running[budget]
 
     def _dispatch(self, call: Call, entry: Entry, budget: Budget, reply: Reply, journey: Journey) -> Dispatch:
         self._retry_tokens.earn()
@@ -134,11 +135,13 @@ class Gateway:
 
     async def _answer_error(self, call: Call, reply: Reply, error: TrillmError, journey: Journey) -> None:
         """Say what went wrong, in the way that the reply still allows."""
+        if reply.finished:
+            return
         try:
             if not reply.started:
                 await send_error(reply, error, self._context(call, journey))
                 journey.status = error.status
-            elif call.stream:
+            elif call.stream and not journey.torn:
                 await reply.finish(b"data: " + msgspec.json.encode(error.envelope()) + b"\n\n")
             else:
                 reply.abort()

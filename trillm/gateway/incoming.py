@@ -13,7 +13,7 @@ MAX_ERROR_BYTES = 1024 * 1024
 _OURS = frozenset(
     b"connection keep-alive proxy-authenticate proxy-connection te trailer transfer-encoding upgrade content-length "
     b"content-type date server set-cookie x-request-id cache-control server-timing x-accel-buffering "
-    b"x-trillm-server".split()
+    b"x-trillm-server content-encoding alt-svc strict-transport-security".split()
 )
 
 

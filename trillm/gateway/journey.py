@@ -40,6 +40,7 @@ class Journey:
     error: str | None = None
     usage: Usage | None = None
     malformed: int = 0
+    torn: bool = False  # a piece of the reply has begun to go out
     ended: float | None = None
 
     def lease(self, lease: Lease) -> None:
@@ -138,8 +139,13 @@ def count(metrics: Metrics, journey: Journey) -> None:
     if journey.malformed:
         metrics.dropped(server, journey.malformed)
     if journey.usage is not None:
-        usage = journey.usage
-        metrics.used(operation, server, prompt=usage.prompt_tokens or 0, completion=usage.completion_tokens or 0)
+        prompt, completion = journey.usage.prompt_tokens, journey.usage.completion_tokens
+        metrics.used(operation, server, prompt=_countable(prompt), completion=_countable(completion))
+
+
+def _countable(tokens: int | None) -> int:
+    """Return what a counter can be raised by: a server may say anything."""
+    return tokens if tokens is not None and 0 < tokens < 2**53 else 0
 
 
 @frozen

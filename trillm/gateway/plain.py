@@ -59,8 +59,10 @@ async def read_plain(call: Call, lease: Lease, exchange: Exchange, journey: Jour
 def _usage(body: bytes, exchange: Exchange) -> Usage | None:
     try:
         return _decode(body).usage
-    except msgspec.ValidationError:
-        return None  # valid JSON, of a shape whose usage we cannot count
+    except msgspec.ValidationError as exc:
+        if not body.lstrip().startswith(b"{"):
+            raise UpstreamFailed("the server's answer is not a JSON object") from exc
+        return None  # its usage is of a shape that we cannot count
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         kind = content_type(exchange)
         raise UpstreamFailed(f"the server's answer is not JSON ({kind!r}, {len(body)} bytes)") from exc

@@ -5,6 +5,9 @@ each wake's bytes leave in the same wake, carried by the pump where there is one
 ways: complete (the backend itself said so), with an error event, or as an aborted connection.
 """
 
+from collections.abc import Awaitable, Callable
+
+import msgspec
 import trio
 from attrs import define, field
 
@@ -34,7 +37,7 @@ _CONTENT = (Kind.CONTENT, Kind.FINISH, Kind.DONE)
 async def no_stream(backend: Backend, exchange: Exchange) -> TrillmError | None:
     """Return why a 200 is no stream, None if it is. Taken for one, it would look to the SDKs like an empty answer."""
     kind = content_type(exchange)
-    if kind.startswith("text/event-stream"):
+    if kind.lower().startswith("text/event-stream"):
         return None
     hidden = backend.hidden_error(await exchange.read(MAX_ERROR_BYTES))
     return hidden or UpstreamFailed(f"the server answered with {kind!r} instead of a stream")
@@ -67,6 +70,8 @@ class StreamRelay:
     _has_content: bool = field(default=False, init=False)
     _ended: bool = field(default=False, init=False)
     _error: Frame | None = field(default=None, init=False)
+    #: When the server last said anything but "still there".
+    _progress: float = field(factory=trio.current_time, init=False)
 
     async def run(self) -> None:
         """Relay until the end.
@@ -89,11 +94,20 @@ class StreamRelay:
         except ValueError as exc:
             raise UpstreamFailed(f"the server's stream is broken: {exc}") from exc
         self._ended = not data
+        self._note_progress(frames)
         for frame in frames:
             if frame.kind is Kind.ERROR:
                 self._error = frame
                 return
             self._hold(frame)
+
+    def _note_progress(self, frames: list[Frame]) -> None:
+        """Tell a stream that stalls behind keep-alives, which llama.cpp sends every second, from one that flows."""
+        now = trio.current_time()
+        if not frames or any(frame.kind is not Kind.COMMENT for frame in frames):
+            self._progress = now
+        elif self.reply.started and now - self._progress >= self.budget.stall_s:
+            raise BudgetSpent(Phase.STALL, self.budget.stall_s)
 
     def _hold(self, frame: Frame) -> None:
         if frame.usage is not None:
@@ -110,27 +124,44 @@ class StreamRelay:
         if self._has_content and (self.reply.started or self._error is None):
             await self._forward()
         if self._error is not None:
-            raise stream_error(self._error.error)
+            raise stream_error(self._error.error, self.lease.member.backend)
         if self._ended and not self.reply.finished:
             await self._finish_at_end()
 
     async def _forward(self) -> None:
-        await self._start()
         out = self._take_held()
-        # What the caller is slow to take is not the backend's stall.
-        self.budget.hold()
-        if self._scanner.done:
-            await self.reply.finish(out)
-        elif out:
-            await self.reply.send(out)
-        self.budget.flow()
+        if self._scanner.done and self._error is None:
+            await self._finish(out)
+        else:
+            await self._by_the_callers_time(self._send, out)
 
     async def _finish_at_end(self) -> None:
         """The response has ended; was that the end of the stream?"""
         if not self._scanner.complete:
             raise UpstreamFailed("the server's stream ended without saying that it was finished")
+        await self._finish(DONE)
+
+    async def _send(self, out: bytes) -> None:
         await self._start()
-        await self.reply.finish(DONE)
+        if out:
+            await self.reply.send(out)
+
+    async def _finish(self, out: bytes) -> None:
+        """Send the end. The call is answered: no budget can fail it any more."""
+        self.budget.total_s = None
+        self.budget.hold()
+        await self._start()
+        await self.reply.finish(out)
+
+    async def _by_the_callers_time(self, send: Callable[..., Awaitable[None]], *out: bytes) -> None:
+        """Run ``send``. What the caller is slow to take is not the server's stall, and cut short it leaves a torso."""
+        began = trio.current_time()
+        self.budget.hold()
+        self.journey.torn = True
+        await send(*out)
+        self.journey.torn = False
+        self.budget.flow()
+        self._progress += trio.current_time() - began
 
     async def _start(self) -> None:
         if self.reply.started:
@@ -158,8 +189,7 @@ class StreamRelay:
             raise UpstreamFailed("the server broke the connection") from exc
         if not alive:
             raise BudgetSpent(Phase.STALL, self.budget.stall_s)
-        await self.reply.flush()
-        self.budget.flow()
+        await self._by_the_callers_time(self.reply.flush)
         return True
 
     def _step(self, data: bytes) -> bool:
@@ -170,10 +200,14 @@ class StreamRelay:
         if self._error is not None or self._scanner.done or self.exchange.complete:
             return False
         out = self._take_held()
-        return self.reply.send_now(out) if out else True
+        self.journey.torn = bool(out) and not self.reply.send_now(out)
+        return not self.journey.torn
 
 
-def stream_error(error: object) -> TrillmError:
-    """Turn what an error frame carries into an error of ours, keeping the backend's words."""
+def stream_error(error: object, backend: Backend) -> TrillmError:
+    """Turn what an error frame carries into an error of ours, keeping the server's words."""
+    code = error.get("code") if isinstance(error, dict) else None
+    if isinstance(code, int) and 400 <= code < 600:
+        return backend.error(code, (), msgspec.json.encode({"error": error}))
     message = error.get("message") if isinstance(error, dict) else error
     return UpstreamFailed(f"the server reported an error: {message}")
