@@ -17,6 +17,7 @@ import trio
 from attrs import define, frozen
 
 from trillm.errors import UpstreamFailed
+from trillm.wire.net import client_context
 
 if TYPE_CHECKING:
     import httpx
@@ -103,19 +104,12 @@ async def open_control(transport: "httpx.AsyncBaseTransport | None" = None) -> A
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEP_IDLE_S)
     async with httpx.AsyncClient(
         transport=transport,
-        verify=_tls_context(),
+        verify=client_context(),
         limits=limits,
         timeout=None,  # noqa: S113  # deadlines are the callers' cancel scopes
         trust_env=False,
     ) as client:
         yield Control(client)
-
-
-def _tls_context() -> ssl.SSLContext:
-    """Trust what ``SSL_CERT_FILE`` names, else certifi's bundle, as the data path does."""
-    import certifi
-
-    return ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
 
 
 def _headers(api_key: str | None) -> dict[bytes, bytes]:

@@ -16,6 +16,7 @@ import trustme
 from trillm.errors import UpstreamFailed
 from trillm.wire import control
 from trillm.wire.control import Answer, open_control
+from trillm.wire.net import client_context
 
 Handler = Callable[[trio.abc.Stream], Awaitable[None]]
 
@@ -172,6 +173,8 @@ async def test_a_certificate_that_ssl_cert_file_vouches_for(monkeypatch, tmp_pat
     authority.issue_cert("127.0.0.1").configure_cert(context)
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    # Not the one that is kept: the next test trusts somebody else.
+    monkeypatch.setattr("trillm.wire.control.client_context", client_context.__wrapped__)
 
     async def handler(stream: trio.abc.Stream) -> None:
         await says(b"HTTP/1.1 204 No Content\r\n\r\n")(trio.SSLStream(stream, context, server_side=True))

@@ -529,7 +529,7 @@ async def test_an_encrypted_connection_is_used_again(nursery, tmp_path, monkeypa
     ca.issue_cert("127.0.0.1").configure_cert(context)
     ca.cert_pem.write_to_path(tmp_path / "ca.pem")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    net._tls_context.cache_clear()
+    net.client_context.cache_clear()
 
     async def serve(stream):
         tls = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
@@ -543,7 +543,7 @@ async def test_an_encrypted_connection_is_used_again(nursery, tmp_path, monkeypa
         assert await ask(connections, body, origin) == body
     assert (connections.opened, connections.idle_count()) == (1, 1)
     connections.close_idle()
-    net._tls_context.cache_clear()
+    net.client_context.cache_clear()
     nursery.cancel_scope.cancel()
 
 

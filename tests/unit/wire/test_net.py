@@ -414,9 +414,9 @@ def authority(tmp_path, monkeypatch):
     ca = trustme.CA()
     ca.cert_pem.write_to_path(tmp_path / "ca.pem")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    net._tls_context.cache_clear()
+    net.client_context.cache_clear()
     yield ca
-    net._tls_context.cache_clear()
+    net.client_context.cache_clear()
 
 
 def encrypted(ca: trustme.CA, *names: str, serve=echo):
@@ -497,7 +497,7 @@ async def test_cancelled_at_any_wait_connecting_leaves_no_connection(authority, 
 
     encrypted_handler = encrypted(authority, "127.0.0.1", serve=until_the_client_leaves)
     handler = encrypted_handler if scheme == "https" else until_the_client_leaves
-    net._tls_context()  # loading the certificates is no wait
+    net.client_context()  # loading the certificates is no wait
     # It ends when each handler has seen its client leave.
     with trio.fail_after(10):
         async with trio.open_nursery() as handlers, trio.open_nursery() as accepting:
