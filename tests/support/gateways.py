@@ -8,8 +8,8 @@ import msgspec
 import trio
 from attrs import define, field
 
-from support.pools import a_pool, found, in_use
-from support.servers import Script, Servers
+from support.pools import a_pool, a_route, a_server, found, in_use
+from support.servers import Script, Servers, Step, ok
 from trillm.errors import UpstreamFailed
 from trillm.gateway.call import Call, read_call
 from trillm.gateway.gateway import Gateway
@@ -18,8 +18,10 @@ from trillm.gateway.limits import Limits
 from trillm.gateway.reply import ClientLeft, Headers
 from trillm.metrics import Metrics
 from trillm.models import Operation
+from trillm.pool.breaker import Breaker
 from trillm.pool.pool import Pool
-from trillm.registry.document import Route, Server
+from trillm.registry.document import Budgets, Route, Server
+from trillm.registry.entries import INHERIT
 from trillm.wire.exchange import Connections
 from trillm.wire.net import Origin
 
@@ -31,10 +33,12 @@ class RecordingReply:
     Args:
         takes_s: seconds that each call takes: a slow client.
         leaves_at: the name of the call at which the client turns out to have left.
+        defect: what that call raises instead.
     """
 
     takes_s: float = 0
     leaves_at: str | None = None
+    defect: Exception | None = None
     status: int = 0
     headers: dict[bytes, bytes] = field(factory=dict)
     length: int | None = None
@@ -91,7 +95,7 @@ class RecordingReply:
 
     async def _take(self, name: str) -> None:
         if self.leaves_at == name:
-            raise ClientLeft
+            raise self.defect or ClientLeft
         if self.takes_s:
             await trio.sleep(self.takes_s)
 
@@ -216,3 +220,41 @@ WHOLE = {"id": "c1", "object": "chat.completion", "choices": [{"index": 0, "mess
 def tok(text: str) -> bytes:
     """A frame with a token."""
     return delta(content=text)
+
+
+JSON = b"content-type: application/json\r\n"
+GOOD = ok(msgspec.json.encode(WHOLE), JSON)
+FRAMES = [ROLE, tok("Hel"), tok("lo"), FINISH, DONE]
+GOOD_STREAM = STREAM + b"".join(map(chunk, FRAMES)) + END
+STREAMED = {"stream": True}
+#: A stream that flows, for eight seconds, and does not end.
+FLOWING = [STREAM + chunk(tok("a")), 4.0, chunk(tok("b")), 4.0, chunk(tok("c"))]
+
+
+def answers(status: int, body: bytes = b"{}", *headers: bytes) -> bytes:
+    """An answer with a status."""
+    head = b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n" % (status, len(body))
+    return head + b"".join(headers) + b"\r\n" + body
+
+
+# ── the usual rigs ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def one(nursery: trio.Nursery, *steps: Step, budgets: Budgets = INHERIT, **settings: Any) -> Rig:
+    """A gateway before one server, that takes these steps for every request."""
+    server = a_server("one", max_concurrent=2, budgets=budgets)
+    return a_rig(nursery, server, scripts={"one": [[steps] * 9]}, **settings)
+
+
+def two(nursery: trio.Nursery, first: Sequence[Step] | None, second: Sequence[Step] = (GOOD,), **settings: Any) -> Rig:
+    """A gateway before a route to a server that takes the first steps, and another to fall back to."""
+    scripts: dict[str, Sequence[Script]] = {"two": [[second] * 9]}
+    if first is not None:
+        scripts["one"] = [[first]] * 9
+    servers = [a_server("one", max_concurrent=1), a_server("two", max_concurrent=1)]
+    return a_rig(nursery, *servers, scripts=scripts, routes=[a_route("r", "one/m", fallback=["two/m"])], **settings)
+
+
+def unblamed(rig: Rig) -> list[str]:
+    """The servers whose breaker has nothing to remember."""
+    return [name for name, member in rig.pool.members.items() if member.breaker == Breaker()]
