@@ -5,7 +5,7 @@ import trustme
 from support.running import Sim, running
 
 #: What answers the hot routes, and how it is reached. Tests that write raw bytes speak plain HTTP/1.1.
-PLAIN = ("lane", "app")
+PLAIN = ("lane", "lane without epoll", "app")
 SECURE = ("lane+tls", "app+h2")
 
 
@@ -25,12 +25,13 @@ def certificate(tmp_path_factory):
 
 
 @pytest.fixture
-def run_trillm(tmp_path, face, certificate):
+def run_trillm(tmp_path, face, certificate, monkeypatch):
     """Run trillm with given simulators behind the face under test."""
+    monkeypatch.setattr("trillm.wire.poller.AVAILABLE", face != "lane without epoll")
 
     def run(sims, **settings):
         if "+" not in face:
-            return running(tmp_path, sims, lane=face == "lane", **settings)
+            return running(tmp_path, sims, lane=face != "app", **settings)
         authority, path = certificate
         return running(
             tmp_path, sims, lane=True, certfile=path, authority=authority, http2=face.endswith("h2"), **settings
