@@ -24,6 +24,7 @@ from trillm.registry.document import Budgets, Route, Server
 from trillm.registry.entries import INHERIT
 from trillm.wire.exchange import Connections
 from trillm.wire.net import Origin
+from trillm.wire.pump import Pump
 
 
 @define
@@ -148,15 +149,18 @@ def a_rig(
     *servers: Server,
     scripts: dict[str, Sequence[Script]],
     routes: Sequence[Route] = (),
-    connect_takes_s: float = 0,
     limits: Limits = Limits(),  # noqa: B008 - a frozen value
-    **pool_settings: Any,
+    pump: Pump | None = None,
+    **network: Any,
 ) -> Rig:
-    """A gateway before these servers, which all serve ``m`` and follow the scripts; without one they refuse."""
-    pool, _ = a_pool(*servers, routes=routes, **pool_settings)
+    """A gateway before these servers, which all serve ``m`` and follow the scripts; without one they refuse.
+
+    What else is given is for :class:`support.servers.Servers`.
+    """
+    pool, _ = a_pool(*servers, routes=routes)
     for member in pool.members.values():
         pool.probed(member, found("m"))
-    behind = {name: Servers(nursery, script, connect_takes_s=connect_takes_s) for name, script in scripts.items()}
+    behind = {name: Servers(nursery, script, **network) for name, script in scripts.items()}
 
     async def connect(origin: Origin) -> trio.abc.Stream:
         name = origin.host.removesuffix(".example")
@@ -172,7 +176,7 @@ def a_rig(
             journeys.append(event.journey)
 
     connections = Connections(connect)
-    gateway = Gateway(pool, connections, lambda: limits, publish, Metrics())
+    gateway = Gateway(pool, connections, lambda: limits, publish, Metrics(), pump)
     return Rig(gateway, pool, connections, behind, journeys)
 
 
