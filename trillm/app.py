@@ -5,6 +5,7 @@ Two rings: services, which are needed until the end, and inside them the faces, 
 
 import logging
 import secrets
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -185,7 +186,7 @@ async def open_server(settings: ServeSettings) -> AsyncIterator[Server]:
 
 @asynccontextmanager
 async def _open_faces(
-    services: Services, listeners: list[trio.SocketListener], tls: ssl.SSLContext | None
+    services: Services, listeners: list[socket.socket], tls: ssl.SSLContext | None
 ) -> AsyncIterator[Server]:
     """Run the inner ring: whatever clients are served by."""
     settings = services.settings
@@ -267,8 +268,8 @@ async def _until(event: trio.Event, action: Callable[[], Awaitable[None]]) -> No
         nursery.cancel_scope.cancel()
 
 
-def _url(listener: trio.SocketListener, settings: ServeSettings) -> str:
-    port = listener.socket.getsockname()[1]
+def _url(listener: socket.socket, settings: ServeSettings) -> str:
+    port = listener.getsockname()[1]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - not a bind
     scheme = "https" if settings.certfile else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

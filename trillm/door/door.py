@@ -9,15 +9,24 @@ import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 
 import trio
 from attrs import define, field, frozen
+from trio.lowlevel import wait_readable
 
 from trillm.door.tls import secured
 from trillm.errors import ConfigError
 from trillm.wire.net import RawStream
 
 log = logging.getLogger(__name__)
+
+ACCEPTS_PER_WAKE = 64
+#: What the kernel may hold of what a client has yet to be sent; Trio's own choice for its streams.
+UNSENT_BYTES = 16 * 1024
+#: Out of descriptors or memory: how long to wait for some to be freed.
+NO_ROOM_S = 0.1
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
 Serve = Callable[[trio.abc.Stream], Awaitable[None]]
 
@@ -50,7 +59,7 @@ class Door:
         tls: what to show clients, None for plain HTTP.
     """
 
-    listeners: list[trio.SocketListener]
+    listeners: list[socket.socket]
     serve: Serve
     settings: DoorSettings = field(factory=DoorSettings)
     tls: ssl.SSLContext | None = None
@@ -62,14 +71,40 @@ class Door:
         """Accept no more connections."""
         self._accepting.cancel()
 
-    async def handle(self, stream: trio.SocketStream) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Accept until :meth:`close`, serve what was accepted to its end, then set :attr:`empty`."""
+        async with trio.open_nursery() as connections:
+            with ExitStack() as listening, self._accepting:
+                async with trio.open_nursery() as accepting:
+                    for listener in self.listeners:
+                        listening.enter_context(listener)
+                        accepting.start_soon(self._accept, listener, connections)
+                    task_status.started()
+        self.empty.set()
+
+    async def _accept(self, listener: socket.socket, connections: trio.Nursery) -> None:
+        while True:
+            await wait_readable(listener)
+            try:
+                # One per wake, as Trio's own loop does it, starves newcomers while everybody else is busy.
+                for _ in range(ACCEPTS_PER_WAKE):
+                    connections.start_soon(self._handle, listener.accept()[0])
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                continue
+            except OSError as exc:
+                if exc.errno not in _NO_ROOM:
+                    raise
+                log.warning("no room for connections open=%d error=%s", self.connections, exc.strerror)
+                await trio.sleep(NO_ROOM_S)
+
+    async def _handle(self, accepted: socket.socket) -> None:
         """Serve one accepted connection; whatever goes wrong stays here."""
         if self.connections >= self.settings.max_connections:
             log.warning("connection refused open=%d", self.connections)
-            await trio.aclose_forcefully(stream)
+            accepted.close()
             return
         self.connections += 1
-        raw = RawStream.take_over(stream, write_stall_s=self.settings.write_stall_s)
+        raw = RawStream(accepted, write_stall_s=self.settings.write_stall_s)
         try:
             secure = raw if self.tls is None else await secured(raw, self.tls, within_s=self.settings.handshake_s)
             if secure is not None:
@@ -80,29 +115,25 @@ class Door:
             raw.close()
             self.connections -= 1
 
-    async def run(self, *, task_status: trio.TaskStatus[list[trio.SocketListener]]) -> None:
-        """Accept until :meth:`close`, serve what was accepted to its end, then set :attr:`empty`."""
-        async with trio.open_nursery() as connections:
-            with self._accepting:
-                await trio.serve_listeners(
-                    self.handle, self.listeners, handler_nursery=connections, task_status=task_status
-                )
-        self.empty.set()
 
-
-async def open_listeners(host: str, port: int, *, backlog: int) -> list[trio.SocketListener]:
-    """Bind ``host`` and ``port`` (0: any free one).
+async def open_listeners(host: str, port: int, *, backlog: int) -> list[socket.socket]:
+    """Bind ``host`` and ``port`` (0: any free one) and listen; the sockets do not block.
 
     Raises:
         ConfigError: the address is in use, not ours, or the port needs privileges; it says what to do.
     """
     try:
-        listeners = await trio.open_tcp_listeners(port, host=host, backlog=backlog)
+        opened = await trio.open_tcp_listeners(port, host=host, backlog=backlog)
     except (OSError, UnicodeError) as exc:
         raise ConfigError(f"{host}:{port}", _why_not_bound(exc)) from exc
+    listeners = [socket.socket(fileno=listener.socket.detach()) for listener in opened]
     for listener in listeners:
-        # Accepted sockets inherit it on Linux; setting it once here saves a system call per connection.
-        listener.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.setblocking(False)  # noqa: FBT003 - its only argument
+        # Accepted sockets inherit these on Linux; setting them once here saves system calls per connection.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            # Or the kernel takes megabytes for a client that does not read, and nobody notices that it does not.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
     return listeners
 
 
