@@ -104,7 +104,7 @@ class StreamRelay:
     def _note_progress(self, frames: list[Frame]) -> None:
         """Tell a stream that stalls behind keep-alives, which llama.cpp sends every second, from one that flows."""
         now = trio.current_time()
-        if not frames or any(frame.kind is not Kind.COMMENT for frame in frames):
+        if not frames or frames[0].kind is not Kind.COMMENT or any(f.kind is not Kind.COMMENT for f in frames):
             self._progress = now
         elif self.reply.started and now - self._progress >= self.budget.stall_s:
             raise BudgetSpent(Phase.STALL, self.budget.stall_s)

@@ -55,8 +55,9 @@ class Client:
 
     async def read(self) -> None:
         """Read to the end."""
-        while data := await self.stream.receive_some():
-            self.received += data
+        with trio.fail_after(5):
+            while data := await self.stream.receive_some():
+                self.received += data
 
     @property
     def body(self) -> bytes:
@@ -89,8 +90,7 @@ async def asking(*steps, **settings):
 
         async with near, far:
             nursery.start_soon(call)
-            with trio.fail_after(5):
-                yield rig, client, reply, scope
+            yield rig, client, reply, scope
             rig.connections.close_idle()
             nursery.cancel_scope.cancel()
 
