@@ -41,4 +41,7 @@ def reconfigure(pool: Pool, *servers: Server, routes: Iterable[Route] = ()) -> N
 def in_use(pool: Pool, *others: Member) -> dict[str, tuple[int, int]]:
     """Slots taken and requests waiting, by server, where there are any."""
     members = {**pool.members, **{f"{member.name} (before)": member for member in others}}
+    if not any(member.waiting for member in members.values()):
+        assert not pool.slots._waiters
+        assert not pool.slots._wishes
     return {name: (m.in_flight, m.waiting) for name, m in members.items() if m.in_flight or m.waiting}
