@@ -96,7 +96,7 @@ async def asking(*steps, **settings):
 
 
 async def freed(rig: Rig) -> None:
-    with trio.fail_after(0.2):
+    with trio.fail_after(1):
         while await rig.left():
             await trio.sleep(0.001)
 
@@ -112,7 +112,7 @@ async def test_a_stream_goes_through_untouched_and_its_connection_is_kept():
 
 
 async def test_each_wakes_bytes_leave_in_the_same_wake():
-    async with asking(STREAM + BEFORE, *[0.05, chunk(tok("b"))] * 3, 60.0) as (_, client, _, scope):
+    async with asking(STREAM + BEFORE, *[0.2, chunk(tok("b"))] * 3, 60.0) as (_, client, _, scope):
         sizes = []
         for _ in range(4):
             client.received += await client.stream.receive_some()
@@ -133,8 +133,8 @@ async def test_a_client_that_is_slow_gets_every_byte_in_order():
 
 async def test_what_a_slow_client_takes_is_not_the_servers_stall():
     steps = [STREAM + BEFORE, 0.02, *map(chunk, MANY), chunk(DONE) + END]
-    async with asking(*steps, limits=Limits(stall=0.1)) as (rig, client, _, _):
-        await trio.sleep(0.4)
+    async with asking(*steps, limits=Limits(stall=0.3)) as (rig, client, _, _):
+        await trio.sleep(0.8)
         await client.read()
         assert client.body.endswith(DONE)
         assert rig.journey.outcome is Outcome.OK
@@ -186,7 +186,7 @@ async def test_a_stall_ends_it_with_an_error_event(steps):
     async with asking(STREAM + BEFORE, 0.02, *steps, limits=Limits(stall=0.2)) as (rig, client, _, _):
         began = trio.current_time()
         await client.read()
-        assert 0.1 < trio.current_time() - began < 0.6
+        assert 0.1 < trio.current_time() - began < 2
         assert b'"phase":"stall"' in client.body
         assert client.ended
         assert rig.journey.outcome is Outcome.BUDGET
