@@ -9,6 +9,7 @@ import trio
 
 from trillm.backends.base import Backend, Signs, Site, capabilities, fields_of
 from trillm.backends.failures import Correction
+from trillm.errors import UpstreamFailed
 from trillm.models import Capability, Found, Model, Operation
 
 _MEANINGS = {
@@ -76,7 +77,10 @@ async def _fill_in(site: Site, tags: list[_Tag]) -> None:
 
     async def show(tag: _Tag) -> None:
         async with at_once:
-            shown = (await site.post("/api/show", {"model": tag.name})).read(_Shown)
+            try:
+                shown = (await site.post("/api/show", {"model": tag.name})).read(_Shown)
+            except UpstreamFailed:
+                shown = None  # it has listed the model; what that can do stays untold
             tag.capabilities = shown.capabilities if shown else []
 
     async with trio.open_nursery() as nursery:

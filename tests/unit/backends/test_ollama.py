@@ -2,11 +2,14 @@
 
 import json
 
+import httpx
 import pytest
 
 from trillm.backends import KINDS
+from trillm.backends.detect import inspect
 from trillm.errors import BadRequest
 from trillm.models import Operation
+from trillm.wire.control import open_control
 
 OLLAMA = KINDS["ollama"]
 
@@ -41,3 +44,14 @@ def test_values_are_passed_on_byte_for_byte():
 def test_what_is_no_object_is_the_callers_mistake():
     with pytest.raises(BadRequest, match="not a JSON object"):
         OLLAMA.request_body(Operation.CHAT, b'["max_completion_tokens"]', "m")
+
+
+async def test_a_model_that_it_fails_to_show_hides_neither_itself_nor_the_server():
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/api/show":
+            raise httpx.ReadError("reset")
+        return httpx.Response(200, json={"version": "0.5.0", "models": [{"name": "one"}, {"name": "two"}]})
+
+    async with open_control(httpx.MockTransport(answer)) as http:
+        found = await inspect(http, "http://ollama.example:11434", kind="ollama")
+    assert {model.id: model.capabilities for model in found.models} == {"one": frozenset(), "two": frozenset()}
