@@ -104,3 +104,20 @@ for i in range(10):
     processes = [subprocess.Popen([sys.executable, "-c", adding, path, letter]) for letter in "abc"]
     assert [process.wait() for process in processes] == [0, 0, 0]
     assert len(Store(path).read().servers) == 30
+
+
+def test_the_command_line_killed_at_any_moment_leaves_a_whole_registry(tmp_path):
+    config = tmp_path / "servers.json"
+
+    def add(name: str) -> list[str]:
+        options = ["server", "add", name, f"http://{name}.example:8000", "--no-check"]
+        return [sys.executable, "-m", "trillm", "--config", str(config), *options]
+
+    for number in range(20):
+        with subprocess.Popen(add(f"gpu{number}"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as cli:
+            time.sleep(random.uniform(0.05, 0.35))
+            cli.kill()
+        before, after = Store(config).previous.read().servers, Store(config).read().servers
+        assert before.keys() <= after.keys(), "a server that had been written was lost"
+    subprocess.run(add("last"), check=True, capture_output=True)  # nobody holds the lock any more
+    assert "last" in Store(config).read().servers
