@@ -26,8 +26,7 @@ from trillm.gateway.gateway import Gateway
 from trillm.gateway.limits import Limits, limits_of
 from trillm.hub import Hub, WhenFull
 from trillm.metrics import Metrics
-from trillm.pool.events import BackendStateChanged
-from trillm.pool.member import Member, State
+from trillm.observe import observe
 from trillm.pool.membership import Membership, serve_discovery
 from trillm.pool.pool import Pool
 from trillm.pool.probe import serve_probes
@@ -77,8 +76,7 @@ class Services:
         self.gateway = Gateway(self.pool, self.connections, self.limits, self.hub.publish, self.metrics)
         # Coalesced: only the newest snapshot is of interest.
         self.hub.subscribe(self.membership.loaded, RegistryLoaded, when_full=WhenFull.COALESCE, size=1)
-        self.hub.subscribe(log_state_change, BackendStateChanged)
-        add_gauges(self.metrics, self.gateway)
+        observe(self.hub, self.metrics, self.gateway)
 
     def limits(self) -> Limits:
         """Return the budgets in force: the command line's, then the registry's, then the defaults."""
@@ -106,29 +104,6 @@ class Services:
         settings = LaneSettings(body_bytes=self.settings.max_body_bytes)
         enabled = self.settings.lane
         return Lane(self.gateway, self.access, app.serve_connection, poller, settings, enabled=enabled)
-
-
-def log_state_change(event: BackendStateChanged) -> None:
-    """Log that a server went up or down."""
-    level = logging.WARNING if event.after is State.DOWN else logging.INFO
-    fields = {"server": event.server, "before": event.before, "after": event.after, "reason": event.reason}
-    log.log(level, "server state", extra={"fields": fields})
-
-
-def add_gauges(metrics: Metrics, gateway: Gateway) -> None:
-    """Show what is under way now, as a whole and by server."""
-    pool = gateway.pool
-
-    def per_server(read: Callable[[Member], float]) -> Callable[[], dict[str, float]]:
-        return lambda: {name: read(member) for name, member in pool.members.items()}
-
-    def is_up(member: Member) -> float:
-        return member.state(pool.now()) in (State.UP, State.BUSY)
-
-    metrics.gauge("trillm_running", "Requests under way.", lambda: gateway.running)
-    metrics.gauge_per_server("trillm_server_up", "Whether a server is up.", per_server(is_up))
-    metrics.gauge_per_server("trillm_server_in_flight", "Slots taken.", per_server(lambda m: m.in_flight))
-    metrics.gauge_per_server("trillm_server_waiting", "Requests waiting.", per_server(lambda m: m.waiting))
 
 
 @frozen

@@ -80,6 +80,8 @@ class RecordingReply:
         self._must(self.length in (None, len(self.body)), "another length than was said")
         await self._take("finish")
 
+    # Not asked of a reply that is not `instant`.
+
     def send_now(self, data: bytes) -> bool:
         raise NotImplementedError
 

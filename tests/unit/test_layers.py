@@ -15,7 +15,7 @@ LAYERS = (
     {"pool"},
     {"gateway"},
     {"door", "api", "mcp", "sim"},
-    {"cli", "app", "settings", "banner", "bench", "__main__"},
+    {"cli", "app", "settings", "banner", "observe", "bench", "__main__"},
 )
 FACES = LAYERS[5]
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names}
