@@ -3,7 +3,7 @@
 import enum
 
 import trio
-from attrs import define, frozen
+from attrs import define
 
 from trillm.gateway.call import Call
 from trillm.metrics import Metrics
@@ -25,7 +25,10 @@ class Outcome(enum.StrEnum):
     BROKEN = "broken"  # a defect of ours
 
 
-@define
+_TIMINGS = (b"queue;dur=%.1f", b"connect;dur=%.1f", b"first-token;dur=%.1f", b"total;dur=%.1f")
+
+
+@define(eq=False)
 class Journey:
     """Filled in while the request is under way. All times are on Trio's clock, in seconds."""
 
@@ -69,7 +72,9 @@ class Journey:
 
     def since(self, begin: float | None, end: float | None) -> float | None:
         """Return the seconds between two marks, if both were reached."""
-        return None if begin is None or end is None else max(0.0, end - begin)
+        if begin is None or end is None:
+            return None
+        return end - begin if end > begin else 0.0
 
     @property
     def queue_s(self) -> float | None:
@@ -94,29 +99,24 @@ class Journey:
     @property
     def total_s(self) -> float:
         """Seconds from arrival to the end, or to now."""
-        return (self.ended or trio.current_time()) - self.call.received
+        return (trio.current_time() if self.ended is None else self.ended) - self.call.received
 
     def server_timing(self) -> bytes:
         """Return the value of a ``server-timing`` header (W3C), in milliseconds."""
-        marks = (
-            (b"queue", self.queue_s),
-            (b"connect", self.connect_s),
-            (b"first-token", self.first_token_s),
-            (b"total", self.total_s),
-        )
-        return b", ".join([b"%b;dur=%.1f" % (name, s * 1000) for name, s in marks if s is not None])
+        marks = (self.queue_s, self.connect_s, self.first_token_s, self.total_s)
+        return b", ".join([form % (s * 1000) for form, s in zip(_TIMINGS, marks, strict=True) if s is not None])
 
     def fields(self) -> dict[str, object]:
         """Return the log line of the request: everything an operator asks for first, nothing a caller wrote."""
         usage = self.usage or Usage()
         return {
             "id": self.call.id,
-            "operation": str(self.call.operation),
+            "operation": self.call.operation.value,
             "model": self.call.model,
             "stream": self.call.stream,
             "server": self.server,
             "caller": self.call.caller,
-            "outcome": str(self.outcome),
+            "outcome": self.outcome.value,
             "status": self.status or None,
             "attempts": self.attempts,
             "queue_s": self.queue_s,
@@ -131,8 +131,8 @@ class Journey:
 
 def count(metrics: Metrics, journey: Journey) -> None:
     """Add a journey that has ended to the metrics."""
-    operation, server = str(journey.call.operation), journey.server or ""
-    metrics.finished(operation, server, str(journey.outcome), journey.status)
+    operation, server = journey.call.operation.value, journey.server or ""
+    metrics.finished(operation, server, journey.outcome.value, journey.status)
     metrics.took(
         operation, server, total_s=journey.total_s, first_token_s=journey.first_token_s, queue_s=journey.queue_s
     )
@@ -148,7 +148,7 @@ def _countable(tokens: int | None) -> int:
     return tokens if tokens is not None and 0 < tokens < 2**53 else 0
 
 
-@frozen
+@define(eq=False)
 class RequestFinished:
     """A request has ended, one way or another."""
 

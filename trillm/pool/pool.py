@@ -16,7 +16,7 @@ from trillm.errors import TrillmError
 from trillm.models import Found
 from trillm.pool.breaker import BreakerState
 from trillm.pool.catalog import Catalog, build_catalog
-from trillm.pool.choose import Plan
+from trillm.pool.choose import Plan, Wait
 from trillm.pool.events import BackendStateChanged, ModelsChanged
 from trillm.pool.member import Member, Source, State
 from trillm.pool.slots import Slot, Slots
@@ -116,6 +116,8 @@ class Pool:
     def succeeded(self, slot: Slot) -> None:
         """The server answered well."""
         member = slot.candidate.member
+        if member.breaker.untroubled:
+            return
         before = member.state(self.now())
         member.breaker.succeeded()
         self._tell(member, before)
@@ -146,7 +148,11 @@ class Lease:
     _told: bool = field(default=False, init=False)
 
     async def __aenter__(self) -> Self:
-        self._slot = await self._pool.slots.acquire(self._plan, self._budget, self._tried)
+        slots = self._pool.slots
+        taken = slots.take(self._plan, self._tried)
+        if isinstance(taken, Wait):
+            taken = await slots.wait(taken, self._plan, self._budget, self._tried)
+        self._slot = taken
         self._taken_at = self._pool.now()
         return self
 
@@ -181,8 +187,9 @@ class Lease:
     def succeeded(self) -> None:
         """The server answered well and to the end."""
         self._told = True
-        self.member.service.add(self._pool.now() - self._taken_at)
-        self._pool.succeeded(self.slot)
+        slot = self.slot
+        slot.candidate.member.service.add(self._pool.now() - self._taken_at)
+        self._pool.succeeded(slot)
 
     def failed(self, error: TrillmError) -> None:
         """The server failed, by its own fault."""
