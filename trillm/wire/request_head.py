@@ -5,6 +5,7 @@ refused: other protocols' request lines, unusual codings, a missing or doubled H
 """
 
 import re
+from functools import lru_cache
 
 from attrs import field, frozen
 
@@ -86,8 +87,16 @@ def build_head(raw: bytes, *, upgrade: bool) -> RequestHead:
 
 
 def _header(line: bytes) -> tuple[bytes, bytes]:
+    # What a client says of itself it says with every request.
+    return _short(line) if len(line) <= 256 else _taken_apart(line)
+
+
+def _taken_apart(line: bytes) -> tuple[bytes, bytes]:
     name, _, value = line.partition(b":")
     return name.lower(), value.strip(b" \t")
+
+
+_short = lru_cache(maxsize=1024)(_taken_apart)
 
 
 def _combined(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
