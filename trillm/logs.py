@@ -24,7 +24,7 @@ Format = Callable[[float, str, str, str, Mapping[str, Any]], str]
 def _text(created: float, level: str, name: str, message: str, fields: Mapping[str, Any]) -> str:
     line = f"{_timestamp(created)} {level.lower():7} {name.removeprefix('trillm.')}: {_printable(message)}"
     exception = "\n" + fields["exception"] if "exception" in fields else ""
-    shown = [f" {key}={_quoted(value)}" for key, value in fields.items() if value is not None and key != "exception"]
+    shown = [f" {key}={_shown(value)}" for key, value in fields.items() if value is not None and key != "exception"]
     return line + "".join(shown) + exception
 
 
@@ -90,10 +90,12 @@ def _fields(record: logging.LogRecord) -> Mapping[str, Any]:
     return fields
 
 
-def _quoted(value: object) -> str:
-    if value.__class__ is float:
-        return f"{value:.4g}"
-    text = value if value.__class__ is str else str(value)
+def _shown(value: object) -> str:
+    return f"{value:.4g}" if value.__class__ is float else _quoted(str(value))
+
+
+@lru_cache(maxsize=1024)
+def _quoted(text: str) -> str:
     return text if text and text.isprintable() and not _NEEDS_QUOTES.search(text) else json.dumps(text)
 
 

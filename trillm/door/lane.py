@@ -183,7 +183,8 @@ class _Conversation:
             if not await self._wait_for_a_byte():
                 return None
             head = self.reader.next_head()
-        self.deadline = trio.current_time() + self.lane.settings.head_s
+        if head is None:
+            self.deadline = trio.current_time() + self.lane.settings.head_s
         while head is None:
             if not await self._receive():
                 return None

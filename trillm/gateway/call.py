@@ -174,11 +174,12 @@ def _check_members(operation: Operation, peek: Any) -> None:
         case Operation.EMBEDDINGS:
             _check("input", "a string or an array", _STRING_OR_ARRAY, peek.input)
         case Operation.RERANK:
-            _check("documents", "an array with at least one document", _FILLED_ARRAY, peek.documents, peek.texts)
+            documents = peek.documents if _FILLED_ARRAY.match(memoryview(peek.documents)) else peek.texts
+            _check("documents", "an array with at least one document", _FILLED_ARRAY, documents)
 
 
-def _check(name: str, kind: str, begins: re.Pattern[bytes], *values: msgspec.Raw) -> None:
-    if not any(begins.match(memoryview(value)) for value in values):
+def _check(name: str, kind: str, begins: re.Pattern[bytes], value: msgspec.Raw) -> None:
+    if begins.match(memoryview(value)) is None:
         raise BadRequest(f"'{name}' must be {kind}.", param=name)
 
 

@@ -149,9 +149,10 @@ class Gateway:
 
     def _record(self, journey: Journey) -> None:
         journey.ended = trio.current_time()
-        count(self.metrics, journey)
+        times = journey.times()
+        count(self.metrics, journey, times)
         self.publish(RequestFinished(journey))
-        logs.info(log, "request", journey.fields())
+        logs.info(log, "request", journey.fields(times))
 
 
 async def send_error(reply: Reply, error: TrillmError, headers: Headers) -> None:

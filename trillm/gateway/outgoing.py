@@ -8,7 +8,7 @@ from trillm.backends.base import Backend
 from trillm.gateway.call import Call, with_model
 from trillm.models import Operation
 from trillm.pool.pool import Lease
-from trillm.wire.exchange import Request, Endpoint, build_request
+from trillm.wire.exchange import Endpoint, Request, build_request
 from trillm.wire.net import Origin
 
 _USER_AGENT = (b"user-agent", f"trillm/{__version__}".encode())

@@ -24,10 +24,12 @@ class Slot:
     Args:
         candidate: whose.
         probe: what its outcome is to be told with, if its server's breaker is half-open.
+        taken_at: on the pool's clock.
     """
 
     candidate: Candidate
     probe: Probe | None
+    taken_at: float
 
 
 @define(eq=False)
@@ -128,7 +130,7 @@ class Slots:
     def _take(self, candidate: Candidate, now: float) -> Slot:
         member = candidate.member
         member.in_flight += 1
-        return Slot(candidate, member.breaker.sent(now))
+        return Slot(candidate, member.breaker.sent(now), now)
 
     def release(self, slot: Slot, *, told: bool) -> None:
         """Take a slot back. For :class:`Lease`.

@@ -152,7 +152,7 @@ class Connections:
 
     def take_idle(self, origin: net.Origin) -> Connection | None:
         """Return the youngest usable idle connection, closing what has gone stale."""
-        idle = self._idle.get(origin, [])
+        idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()
             if self._fresh(connection):
@@ -176,10 +176,11 @@ class Connections:
 
     def put_back(self, connection: Connection) -> None:
         """Keep ``connection`` for the next request, or close it if it cannot carry one."""
-        self._sweep()
+        now = trio.current_time()
+        self._sweep(now)
         idle = self._idle.setdefault(connection.origin, [])
         if connection.reusable and len(idle) < self.max_idle:
-            connection.idle_since = trio.current_time()
+            connection.idle_since = now
             idle.append(connection)
         else:
             net.close_now(connection.stream)
@@ -194,12 +195,11 @@ class Connections:
         """How many idle connections are kept, over all origins."""
         return sum(map(len, self._idle.values()))
 
-    def _sweep(self) -> None:
+    def _sweep(self, now: float) -> None:
         """Close what has been idle too long, wherever it goes; at most once per ``keep_alive_s``.
 
         The youngest is taken first, so after a burst the others would never be looked at again.
         """
-        now = trio.current_time()
         if now < self._next_sweep:
             return
         self._next_sweep = now + self.keep_alive_s

@@ -15,7 +15,7 @@ from support.servers import CHUNKED, CLOSE, Script, Servers, echo, ok, read_requ
 from trillm.budget import Budget, Phase
 from trillm.errors import BudgetSpent, UpstreamFailed
 from trillm.wire import net
-from trillm.wire.exchange import Connections, Request, Endpoint, build_request
+from trillm.wire.exchange import Connections, Endpoint, Request, build_request
 from trillm.wire.net import Origin, RawStream
 from trillm.wire.response import MAX_HEAD_BYTES
 
@@ -48,7 +48,9 @@ ALWAYS_ECHO = [[echo]] * 100
 
 
 def test_a_request_is_complete_and_counted():
-    request = build_request(Endpoint(Origin("http", "::1", 80), "/v1/chat?x=1"), [(b"authorization", b"Bearer k")], b"{}")
+    request = build_request(
+        Endpoint(Origin("http", "::1", 80), "/v1/chat?x=1"), [(b"authorization", b"Bearer k")], b"{}"
+    )
     assert request.head == (
         b"POST /v1/chat?x=1 HTTP/1.1\r\nhost: [::1]\r\ncontent-type: application/json\r\n"
         b"accept-encoding: identity\r\ncontent-length: 2\r\nauthorization: Bearer k\r\n\r\n"

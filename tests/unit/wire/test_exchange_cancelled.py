@@ -9,7 +9,7 @@ from support.cancelling import run_cancelled_at
 from support.servers import CLOSE, Servers, echo, read_request
 
 from trillm.budget import Budget
-from trillm.wire.exchange import Connections, Request, Endpoint, build_request
+from trillm.wire.exchange import Connections, Endpoint, Request, build_request
 from trillm.wire.net import Origin
 
 ORIGIN = Origin("http", "gpu1.example", 8000)
