@@ -24,7 +24,11 @@ Format = Callable[[float, str, str, str, Mapping[str, Any]], str]
 def _text(created: float, level: str, name: str, message: str, fields: Mapping[str, Any]) -> str:
     line = f"{_timestamp(created)} {level.lower():7} {name.removeprefix('trillm.')}: {_printable(message)}"
     exception = "\n" + fields["exception"] if "exception" in fields else ""
-    shown = [f" {key}={_shown(value)}" for key, value in fields.items() if value is not None and key != "exception"]
+    shown = [
+        f" {key}={value:.4g}" if value.__class__ is float else f" {key}={_quoted(str(value))}"
+        for key, value in fields.items()
+        if value is not None and key != "exception"
+    ]
     return line + "".join(shown) + exception
 
 
@@ -88,10 +92,6 @@ def _fields(record: logging.LogRecord) -> Mapping[str, Any]:
     """Return what was given as ``extra={"fields": {...}}``."""
     fields: Mapping[str, Any] = getattr(record, "fields", {})
     return fields
-
-
-def _shown(value: object) -> str:
-    return f"{value:.4g}" if value.__class__ is float else _quoted(str(value))
 
 
 @lru_cache(maxsize=1024)
