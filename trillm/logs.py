@@ -22,14 +22,18 @@ Format = Callable[[float, str, str, str, Mapping[str, Any]], str]
 
 
 def _text(created: float, level: str, name: str, message: str, fields: Mapping[str, Any]) -> str:
-    line = f"{_timestamp(created)} {level.lower():7} {name.removeprefix('trillm.')}: {_printable(message)}"
-    exception = "\n" + fields["exception"] if "exception" in fields else ""
     shown = [
         f" {key}={value:.4g}" if value.__class__ is float else f" {key}={_quoted(str(value))}"
         for key, value in fields.items()
         if value is not None and key != "exception"
     ]
-    return line + "".join(shown) + exception
+    exception = "\n" + fields["exception"] if "exception" in fields else ""
+    return f"{_timestamp(created)} {_said(level, name, message)}{''.join(shown)}{exception}"
+
+
+@lru_cache(maxsize=256)
+def _said(level: str, name: str, message: str) -> str:
+    return f"{level.lower():7} {name.removeprefix('trillm.')}: {_printable(message)}"
 
 
 def _json(created: float, level: str, name: str, message: str, fields: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import trio
-from attrs import field, frozen
+from attrs import define, field
 
 from trillm.errors import BadRequest, UnsupportedMediaType
 from trillm.gateway.reply import Headers
@@ -27,9 +27,9 @@ _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _bits = random.Random().getrandbits  # noqa: S311 - unique, no secret; the system's own cost ten times as much
 
 
-@frozen
+@define(eq=False)
 class Call:
-    """See the module's docstring.
+    """See the module's docstring. Not frozen, for it is made with every request; nobody changes it all the same.
 
     Args:
         id: the request id, the caller's own if it sent one.
@@ -108,10 +108,10 @@ def read_call(
     _check_type(known.get(b"content-type"))
     peek = _peek(operation, body)
     return Call(
-        id=request_id(known.get(b"x-request-id")),
-        operation=operation,
-        body=body,
-        model=peek.model,
+        request_id(known.get(b"x-request-id")),
+        operation,
+        body,
+        peek.model,
         stream=bool(peek.stream) and operation in _STREAMED,
         budget_s=_budget(known.get(b"x-trillm-budget")),
         caller=caller,

@@ -23,7 +23,7 @@ from trillm.wire.response import ResponseReader
 _SURE_S = 0.1
 
 
-@frozen
+@define(eq=False)
 class Request:
     """What goes to a backend.
 

@@ -67,6 +67,8 @@ class RequestReader:
         """
         if self._in_body:
             raise RuntimeError("the last request's body has not been read to its end")
+        if not self._buffer:
+            return None
         if not self._seen:
             self._buffer = self._buffer.lstrip(b"\r\n")  # empty lines before a request are allowed (§2.2)
         while self._seen < len(self._buffer) and not self._events.head_complete:
@@ -94,7 +96,9 @@ class RequestReader:
         if not self._left:
             self._expect_head()
             return b""
-        piece, self._buffer = self._buffer[: self._left], self._buffer[self._left :]
+        piece, self._buffer = self._buffer, b""
+        if len(piece) > self._left:
+            piece, self._buffer = piece[: self._left], piece[self._left :]
         self._left -= len(piece)
         return piece or None
 
