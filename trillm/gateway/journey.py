@@ -64,16 +64,16 @@ class Journey:
     @property
     def first_token_since_lease_s(self) -> float:
         """Seconds from the slot to the first content: what the server itself took."""
-        return _between(self.leased, self.first_token) or 0.0
+        return 0.0 if self.leased is None or self.first_token is None else self.first_token - self.leased
 
     def times(self) -> "Times":
         """Return how long everything took, up to the end or to now."""
-        received, leased = self.call.received, self.leased
+        received, leased, first_token = self.call.received, self.leased, self.first_token
         ended = trio.current_time() if self.ended is None else self.ended
         return Times(
-            _between(received, leased),
-            _between(leased, self.connected),
-            _between(received, self.first_token),
+            None if leased is None else leased - received,
+            None if leased is None or self.connected is None else self.connected - leased,
+            None if first_token is None else first_token - received,
             ended - received,
         )
 
@@ -94,7 +94,10 @@ class Journey:
             "outcome": self.outcome.value,
             "status": self.status or None,
             "attempts": self.attempts,
-            **times._asdict(),
+            "queue_s": times.queue_s,
+            "connect_s": times.connect_s,
+            "first_token_s": times.first_token_s,
+            "total_s": times.total_s,
             "prompt_tokens": usage.prompt_tokens,
             "completion_tokens": usage.completion_tokens,
             "error": self.error,
@@ -115,12 +118,6 @@ class Times(NamedTuple):
     connect_s: float | None
     first_token_s: float | None
     total_s: float
-
-
-def _between(begin: float | None, end: float | None) -> float | None:
-    if begin is None or end is None:
-        return None
-    return end - begin if end > begin else 0.0
 
 
 def count(metrics: Metrics, journey: Journey, times: Times) -> None:
