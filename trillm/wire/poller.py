@@ -34,6 +34,8 @@ class Poller:
     """The epoll set and its callbacks. A callback decides at once and never raises for others to handle."""
 
     _epoll: "select.epoll"
+    #: When it last looked, on Trio's clock: the time of whatever a callback does.
+    now: float = field(default=0.0, init=False)
     _callbacks: dict[int, Callable[[], None]] = field(factory=dict, init=False)
 
     @contextmanager
@@ -53,6 +55,7 @@ class Poller:
 
     def poll(self) -> None:
         """Run the callbacks of every socket that is ready now."""
+        self.now = trio.current_time()
         for number, _ in self._epoll.poll(0):
             callback = self._callbacks.get(number)
             if callback is None:

@@ -12,14 +12,15 @@ from attrs import define, field
 from trillm.wire.net import RECEIVE_BYTES, RawStream
 from trillm.wire.poller import READABLE, Poller
 
-#: Takes the bytes of one wake (``b""``: the peer closed); returns whether to go on. Never waits.
-Step = Callable[[bytes], bool]
+#: Takes the bytes of one wake (``b""``: the peer closed) and its time; returns whether to go on. Never waits.
+Step = Callable[[bytes, float], bool]
 
 
 @define(eq=False)
 class _Carried:
     """One stream in the pump."""
 
+    poller: Poller
     stream: RawStream
     step: Step
     last: float
@@ -33,8 +34,8 @@ class _Carried:
             data = self.stream.receive_now(RECEIVE_BYTES)
             if data is None:
                 return
-            self.last = trio.current_time()
-            if not self.step(data):
+            self.last = self.poller.now
+            if not self.step(data, self.last):
                 self.left.set()
         except Exception as exc:  # noqa: BLE001 - raised in the stream's own task
             self.error = exc
@@ -57,7 +58,7 @@ class Pump:
             Exception: what ``step`` raised.
             trio.BrokenResourceError: the connection broke.
         """
-        carried = _Carried(stream, step, trio.current_time())
+        carried = _Carried(self.poller, stream, step, trio.current_time())
         with self.poller.watching(stream.socket, READABLE, carried.readable):
             while not carried.left.is_set():
                 with trio.move_on_at(carried.last + stall_s):
