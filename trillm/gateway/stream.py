@@ -184,7 +184,7 @@ class StreamRelay:
             return False
         self.budget.hold()
         try:
-            alive = await self.pump.carry(raw, self._step, stall_s=self.budget.stall_s)
+            alive = await self.pump.carry(raw, self._take, self._send_now, stall_s=self.budget.stall_s)
         except trio.BrokenResourceError as exc:
             raise UpstreamFailed("the server broke the connection") from exc
         if not alive:
@@ -192,15 +192,17 @@ class StreamRelay:
         await self._by_the_callers_time(self.reply.flush)
         return True
 
-    def _step(self, data: bytes, now: float) -> bool:
-        """One wake in the pump: scan, and send what can go at once. False is a matter for the stream's own task."""
+    def _take(self, data: bytes, now: float) -> bytes | None:
+        """One wake in the pump: scan, and say what can go at once. None is a matter for the stream's own task."""
         body = self.exchange.parse(data)
         if body:
             self._scan(body, now)
         if self._error is not None or self._scanner.done or self.exchange.complete:
-            return False
-        out = self._take_held()
-        self.journey.torn = bool(out) and not self.reply.send_now(out)
+            return None
+        return self._take_held()
+
+    def _send_now(self, out: bytes) -> bool:
+        self.journey.torn = not self.reply.send_now(out)
         return not self.journey.torn
 
 
