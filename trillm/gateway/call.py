@@ -143,7 +143,7 @@ def _check_type(content_type: bytes | None) -> None:
 
 
 def _peek(operation: Operation, body: bytes) -> Any:
-    if not body.strip():
+    if not body or body.isspace():
         raise BadRequest("The request body is empty; a JSON object is needed.")
     try:
         if not body.isascii():

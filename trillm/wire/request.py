@@ -50,6 +50,11 @@ class RequestReader:
         """Whether nothing of a next request has come: the one place where the client may close."""
         return not self._buffer and not self._in_body
 
+    @property
+    def body_left(self) -> int:
+        """Bytes of the body that are still to come; if it comes in chunks, that may still come."""
+        return self._left if self._in_body else 0
+
     def feed(self, data: bytes) -> None:
         """Take what was received."""
         self._buffer = self._buffer + data if self._buffer else data
