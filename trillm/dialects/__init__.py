@@ -1,0 +1,1 @@
+"""What other APIs say, put into words of the servers and back. Pure."""
