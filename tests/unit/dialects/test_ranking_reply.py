@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from trillm.dialects.members import read_members
 from trillm.dialects.ranking.errors import envelope
-from trillm.dialects.ranking.members import read_members
 from trillm.dialects.ranking.reply import write_ranking
 from trillm.dialects.ranking.request import read_ranking
 from trillm.dialects.ranking.values import Ranked

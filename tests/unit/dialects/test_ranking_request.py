@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trillm.dialects.ranking.members import read_members
+from trillm.dialects.members import read_members
 from trillm.dialects.ranking.request import MAX_DOCUMENTS, read_ranking
 from trillm.dialects.ranking.values import Dialect
 from trillm.errors import BadRequest

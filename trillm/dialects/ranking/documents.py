@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from trillm.dialects.ranking.members import Members, read
+from trillm.dialects.members import Members, read
 from trillm.dialects.ranking.values import Content, Document
 from trillm.errors import BadRequest
 

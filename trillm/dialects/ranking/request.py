@@ -10,8 +10,8 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
+from trillm.dialects.members import Members, missing, read, take
 from trillm.dialects.ranking.documents import content_of
-from trillm.dialects.ranking.members import Members, missing, read, take
 from trillm.dialects.ranking.values import Content, Dialect, Document, Question, Ranking
 from trillm.errors import BadRequest
 

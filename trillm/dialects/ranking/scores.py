@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from attrs import frozen
 
-from trillm.dialects.ranking.members import NOT_JSON
+from trillm.dialects.members import NOT_JSON
 from trillm.errors import UpstreamFailed
 
 
