@@ -68,9 +68,11 @@ class Found:
         version: as the server prints it, or None.
         models: what it offers now.
         slots: how many requests it works on at once, when it tells.
+        max_batch: how many inputs or documents one request to it may have, when it tells or its kind is known for it.
     """
 
     kind: str
     version: str | None = None
     models: tuple[Model, ...] = ()
     slots: int | None = None
+    max_batch: int | None = None

@@ -13,6 +13,7 @@ from attrs import field, frozen
 
 from trillm.backends import failures
 from trillm.backends.failures import Correction, Headers
+from trillm.dialects.ranking.values import Question
 from trillm.errors import BadRequest, TrillmError, UpstreamFailed
 from trillm.models import Capability, Found, Model, Operation
 from trillm.wire.control import NOT_JSON, Answer, Control
@@ -145,6 +146,16 @@ class Backend:
     health: ClassVar[str] = "/health"
     #: Error answers that mean something else than they say.
     corrections: ClassVar[tuple[Correction, ...]] = ()
+    #: Whether it ranks images and other media too.
+    ranks_media: ClassVar[bool] = False
+    #: Whether its scores are logits, any number at all, and not between 0 and 1.
+    scores_are_logits: ClassVar[bool] = False
+    #: Whether it embeds token ids as well as texts.
+    takes_token_ids: ClassVar[bool] = True
+    #: Whether it knows the encoding ``base64`` of vectors.
+    encodes_base64: ClassVar[bool] = True
+    #: Whether it overlooks ``dimensions``, and answers with vectors of another length than was asked for.
+    overlooks_dimensions: ClassVar[bool] = False
 
     def recognises(self, signs: Signs) -> bool:
         """Tell from the answers to all kinds' ``signs`` whether this is such a server; by content, not status."""
@@ -181,11 +192,11 @@ class Backend:
         return self.base(url) + PATHS[operation]
 
     def request_body(self, operation: Operation, body: bytes, model: str) -> bytes:  # noqa: ARG002  # for overrides
-        """Translate a caller's request into what this kind of server understands.
+        """Translate a caller's request, anything but a ranking, into what this kind of server understands.
 
         Args:
             operation: what is asked for.
-            body: OpenAI's shape; for ranking Cohere's and Jina's.
+            body: OpenAI's shape.
             model: the server's own name of the model, which ``body`` has already.
 
         Raises:
@@ -193,25 +204,18 @@ class Backend:
         """
         return body
 
-    def reply_body(
-        self,
-        operation: Operation,  # noqa: ARG002  # for overrides
-        request_body: bytes,  # noqa: ARG002  # for overrides
-        body: bytes,
-        headers: Headers = (),  # noqa: ARG002  # for overrides
-    ) -> bytes:
-        """Translate a whole 200 answer back.
+    def ranking_request(self, question: Question, model: str) -> bytes:
+        """Return a ranking as this kind of server is asked for it; the default is Cohere's and Jina's way.
+
+        Neither a number of the best nor the documents are ever asked for: both are the gateway's business.
 
         Args:
-            operation: what was asked for.
-            request_body: the caller's request, as it was before :meth:`request_body`.
-            body: the server's answer.
-            headers: the answer's headers.
-
-        Raises:
-            UpstreamFailed: the answer makes no sense.
+            question: one query, and its documents.
+            model: the server's own name of the model.
         """
-        return body
+        asked = {"model": model, "query": question.query, "documents": list(question.documents)}
+        raw = {"raw_scores": True} if question.raw else {}
+        return msgspec.json.encode({**question.options, **raw, **asked})
 
     def error(self, status: int, headers: Headers, body: bytes) -> TrillmError:
         """Return what an answer other than 2xx means."""

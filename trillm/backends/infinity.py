@@ -11,6 +11,9 @@ from trillm.backends.failures import Correction
 from trillm.errors import UpstreamFailed
 from trillm.models import Capability, Found, Model
 
+# Of its request models: longer lists are 422.
+_MAX_BATCH = 2048
+
 _MEANINGS = {"embed": Capability.EMBEDDINGS, "rerank": Capability.RERANK}
 
 
@@ -25,6 +28,7 @@ class Infinity(Backend):
     title = "infinity"
     ports = (7997,)
     signs = ("/models", "/v1/models")
+    takes_token_ids = False
     corrections = (Correction(400, "Invalid model", 404, "model_not_found"),)
 
     def recognises(self, signs: Signs) -> bool:
@@ -37,7 +41,8 @@ class Infinity(Backend):
         if (await site.get(prefix + "/models")).status == 404:
             await _look_elsewhere(site, other)
         listed = await site.read(prefix + "/models", Cards[_Card])
-        return Found(self.kind, models=tuple(model for model in map(_model, listed.data) if model.capabilities))
+        offered = tuple(model for model in map(_model, listed.data) if model.capabilities)
+        return Found(self.kind, models=offered, max_batch=_MAX_BATCH)
 
     def base(self, url: str) -> str:
         """Take the address as it is."""

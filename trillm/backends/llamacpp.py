@@ -60,6 +60,8 @@ class LlamaCpp(Backend):
     title = "llama.cpp"
     ports = (9931, 8080)  # the default moved from 8080 to 9931 in August 2026
     signs = ("/props",)
+    scores_are_logits = True
+    overlooks_dimensions = True
     corrections = (
         # Requests that are wrong, answered as if the server were.
         Correction(500, "image input is not supported", 400, "model_not_capable"),

@@ -62,6 +62,8 @@ class LMStudio(Backend):
     ports = (1234,)
     signs = (_V1_PATH, _V0_PATH)
     health = "/v1/models"
+    takes_token_ids = False
+    encodes_base64 = False  # not documented: it answers with floats
     corrections = (Correction(200, "Unexpected endpoint or method", 404),)
 
     def recognises(self, signs: Signs) -> bool:

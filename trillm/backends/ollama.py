@@ -47,6 +47,7 @@ class Ollama(Backend):
     ports = (11434,)
     signs = ("/",)
     health = "/api/version"
+    takes_token_ids = False
     corrections = (Correction(404, "model ", 404, "model_not_found"),)
 
     def recognises(self, signs: Signs) -> bool:

@@ -7,9 +7,11 @@ told nowhere.
 from typing import Any
 
 import msgspec
+from attrs import evolve
 
 from trillm.backends.base import PATHS, Backend, Card, Cards, Signs, Site, models, owned_by
 from trillm.backends.failures import Correction
+from trillm.dialects.ranking.values import Question
 from trillm.models import Capability, Found, Operation
 
 
@@ -27,6 +29,7 @@ class VLLM(Backend):
     kind = "vllm"
     title = "vLLM"
     ports = (8000,)
+    ranks_media = True
     corrections = (
         Correction(400, "maximum context length", 400, "context_length_exceeded"),
         Correction(404, "NotFoundError", 404, "model_not_found"),
@@ -42,6 +45,13 @@ class VLLM(Backend):
         version = (await site.get("/version")).read(_Version)
         can = site.remembered(*(card.id for card in cards)) or await _capabilities(site)
         return Found(self.kind, version.version if version else None, models(cards, can))
+
+    def ranking_request(self, question: Question, model: str) -> bytes:
+        """Ask for raw scores by its own name for them."""
+        if not question.raw:
+            return super().ranking_request(question, model)
+        options = {**question.options, "use_activation": msgspec.Raw(b"false")}
+        return super().ranking_request(evolve(question, options=options, raw=False), model)
 
 
 async def _capabilities(site: Site) -> frozenset[Capability]:

@@ -43,11 +43,19 @@ def command() -> None:
     shell_complete=completing(_target_names),
     help="Who answers when none of those can; repeated, in this order.",
 )
+@click.option("--rank-by", type=click.Choice(("embeddings",)), help="Rank by these where a server cannot rank.")
 @budget_options
 @click.option("--replace", is_flag=True, help="Replace the route of that name.")
 @store_option
 def add(
-    store: Store, name: str, *, to: tuple[str, ...], fallback: tuple[str, ...], replace: bool, **budgets: Any
+    store: Store,
+    name: str,
+    *,
+    to: tuple[str, ...],
+    fallback: tuple[str, ...],
+    rank_by: str | None,
+    replace: bool,
+    **budgets: Any,
 ) -> None:
     """Make a route."""
     route = Route(
@@ -55,6 +63,7 @@ def add(
         to=_targets("--to", to),
         fallback=_targets("--fallback", fallback),
         budgets=Budgets(**{kind: budgets[f"{kind}_budget"] for kind in BUDGETS}),
+        rank_by=rank_by,
     )
 
     def change(document: Document) -> Document:
@@ -98,6 +107,7 @@ def show(store: Store, name: str, *, as_json: bool) -> None:
         ("to", _join(route.to)),
         ("fallback", _join(route.fallback)),
         ("budgets", budgets),
+        ("rank by", route.rank_by or ""),
     ):
         say(f"{label:<8}  {value or NOTHING}")
     return None

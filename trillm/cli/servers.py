@@ -28,6 +28,8 @@ CLEARED: dict[str, dict[str, Any]] = {
     "api-key-env": {"api_key_env": None},
     "model": {"models": ()},
     "max-concurrent": {"max_concurrent": None},
+    "max-batch": {"max_batch": None},
+    "score": {"score": None},
     "weight": {"weight": 1},
     **{f"{name}-budget": {f"{name}_budget": None} for name in BUDGETS},
 }
@@ -60,6 +62,13 @@ SETTINGS = (
     click.option("--api-key-env", metavar="VAR", help="The environment variable that holds its key."),
     click.option("--model", "models", multiple=True, metavar="ID", help="Serve only this; repeatable."),
     click.option("--max-concurrent", type=click.IntRange(min=1), metavar="N", help="Requests at once."),
+    click.option("--max-batch", type=click.IntRange(min=1), metavar="N", help="Inputs or documents in one request."),
+    click.option("--score", type=click.Choice(("raw", "sigmoid")), help="What is done to its ranking scores."),
+    click.option(
+        "--truncate-dimensions/--no-truncate-dimensions",
+        default=None,
+        help="Serve 'dimensions' by cutting its vectors and giving them length 1.",
+    ),
     budget_options,
     click.option("--weight", type=click.FloatRange(min=0, min_open=True), help="Its share among equals."),
     click.option("--enabled/--disabled", default=None, help="Whether it is sent requests."),

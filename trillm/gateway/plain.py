@@ -49,7 +49,6 @@ async def read_plain(call: Call, lease: Lease, exchange: Exchange, journey: Jour
     error = backend.hidden_error(body)
     if error is not None:
         raise error
-    body = backend.reply_body(call.operation, call.body, body, exchange.headers)
     journey.usage = _usage(body, exchange)
     journey.content()
     headers = [(b"content-type", b"application/json"), *reply_headers(call, exchange, journey)]

@@ -29,6 +29,7 @@ class Entry:
         capabilities: what any of those servers says it can do; empty when none tells.
         budgets: the route's own, if it is one.
         is_route: whether an operator made this name.
+        ranks_by_embeddings: whether servers that embed may rank too, see :class:`Route`.
         server_budgets: of its servers, each once.
     """
 
@@ -37,6 +38,7 @@ class Entry:
     capabilities: frozenset[Capability] = frozenset()
     budgets: Budgets = _NO_BUDGETS
     is_route: bool = False
+    ranks_by_embeddings: bool = False
     server_budgets: tuple[Budgets, ...] = field(init=False)
 
     @server_budgets.default
@@ -49,7 +51,8 @@ class Entry:
         wanted = operation.capability
         if all(candidate.may(wanted) for candidate in self.plan.candidates):
             return self
-        return evolve(self, plan=self.plan.of_those_who(lambda candidate: candidate.may(wanted)))
+        other = Capability.EMBEDDINGS if self.ranks_by_embeddings and operation is Operation.RERANK else wanted
+        return evolve(self, plan=self.plan.of_those_who(lambda who: who.may(wanted) or who.may(other)))
 
     @property
     def available(self) -> bool:
@@ -71,7 +74,7 @@ class Catalog:
             NoSuchModel: nobody; the message names what is close.
             BadRequest: everyone who serves it says that it cannot do ``operation``; the message says who could.
         """
-        entry = self.find(name)
+        entry = self.find(name or self._only(operation))
         if entry.capabilities and operation.capability not in entry.capabilities:
             raise BadRequest(self._incapable(entry, operation), param="model", code="model_not_capable")
         return entry.able(operation)
@@ -82,6 +85,17 @@ class Catalog:
         if entry is None:
             raise NoSuchModel(self._unknown(name), param="model")
         return entry
+
+    def _only(self, operation: Operation) -> str:
+        """Return the one name that is known to serve ``operation``, for callers that cannot name a model (TEI's)."""
+        wanted = operation.capability
+        able = sorted(name for name, entry in self.entries.items() if wanted in entry.capabilities)
+        if len(able) == 1:
+            return able[0]
+        who = (
+            f"these can {wanted}: {', '.join(map(repr, able[:10]))}" if able else f"no model here is known to {wanted}"
+        )
+        raise BadRequest(f"Missing required parameter: 'model'; {who}.", param="model")
 
     def _qualified(self, name: str) -> Entry | None:
         """Resolve ``server/model``."""
@@ -137,7 +151,11 @@ def _bare_names(members: Iterable[Member]) -> dict[str, Entry]:
 def _route_entry(route: Route, members: Mapping[str, Member]) -> Entry:
     primary, fallback = _candidates(route.to, members), _candidates(route.fallback, members)
     plan = Plan(route.name, primary, fallback)
-    return Entry(route.name, plan, _capabilities(plan.candidates), route.budgets, is_route=True)
+    able = _capabilities(plan.candidates)
+    by_embeddings = route.rank_by is not None
+    if by_embeddings and Capability.EMBEDDINGS in able:
+        able |= {Capability.RERANK}
+    return Entry(route.name, plan, able, route.budgets, is_route=True, ranks_by_embeddings=by_embeddings)
 
 
 def _candidates(targets: Iterable[Target], members: Mapping[str, Member]) -> tuple[Candidate, ...]:

@@ -76,6 +76,11 @@ class Member:
         return self.server.max_concurrent or (self.found.slots if self.found else None)
 
     @property
+    def max_batch(self) -> int | None:
+        """How many inputs or documents one request to it may have: as for :attr:`limit`."""
+        return self.server.max_batch or (self.found.max_batch if self.found else None)
+
+    @property
     def has_slot(self) -> bool:
         """Whether one more request fits now."""
         limit = self.limit

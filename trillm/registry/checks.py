@@ -34,6 +34,11 @@ def must(test: Callable[[Any], object], problem: str, *, show: bool = True) -> V
     return validate
 
 
+def one_of(*words: str) -> Validator:
+    """Return the rule for a field that is one of ``words``."""
+    return must(lambda value: value in words, f"must be {' or '.join(words)}")
+
+
 def unless_none(rule: Validator) -> Validator:
     """Return ``rule`` for a field that may be left unset."""
 

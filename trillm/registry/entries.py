@@ -71,6 +71,9 @@ class Server:
         api_key_env: the environment variable that holds its key; the key itself is never in the file.
         models: what to serve of it; empty for whatever it lists.
         max_concurrent: requests at once, or None to ask the server.
+        max_batch: inputs or documents in one request, or None to ask the server.
+        score: ``raw`` or ``sigmoid``: what is done to its scores; None is what its kind needs to be within 0..1.
+        truncate_dimensions: whether ``dimensions`` is served here, by cutting its vectors and giving them length 1.
         weight: its share among equals.
         budgets: of its own.
         enabled: False keeps it in the file and sends it nothing.
@@ -83,6 +86,9 @@ class Server:
     api_key_env: str | None = field(default=None, validator=checks.unless_none(checks.variable))
     models: tuple[str, ...] = field(default=(), validator=checks.texts)
     max_concurrent: int | None = field(default=None, validator=checks.unless_none(checks.count))
+    max_batch: int | None = field(default=None, validator=checks.unless_none(checks.count))
+    score: str | None = field(default=None, validator=checks.unless_none(checks.one_of("raw", "sigmoid")))
+    truncate_dimensions: bool = field(default=False, validator=checks.flag)
     weight: float = field(default=1, validator=checks.weight)
     budgets: Budgets = INHERIT
     enabled: bool = field(default=True, validator=checks.flag)
@@ -141,6 +147,7 @@ class Route:
         to: chosen among by load, at least one.
         fallback: tried in order when none of those can.
         budgets: of its own.
+        rank_by: ``embeddings`` lets its servers that cannot rank do so by the cosine of embeddings; None does not.
         extra: fields not known to this version.
     """
 
@@ -148,6 +155,7 @@ class Route:
     to: tuple[Target, ...] = field(validator=checks.must(bool, "needs at least one server/model"))
     fallback: tuple[Target, ...] = ()
     budgets: Budgets = INHERIT
+    rank_by: str | None = field(default=None, validator=checks.unless_none(checks.one_of("embeddings")))
     extra: Mapping[str, Any] = extra_field()
 
     @property
