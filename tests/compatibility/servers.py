@@ -52,6 +52,8 @@ def running_trillm(folder: Path) -> Iterator[Site]:
         program = stack.enter_context(serving(folder, "--no-discover", "--embeddings-budget", "20"))
         for name, url in {"builtin": sim, **servers}.items():
             program.cli("server", "add", name, url)
+        # For callers that cannot name a model.
+        program.cli("route", "add", "rerank", "--to", f"builtin/{BUILTIN['builtin']['rerank']}")
         wanted = {model for offered in models.values() for model in offered.values()}
         wait_for(lambda: wanted <= _listed(program.url))
         yield Site(program.url, models)

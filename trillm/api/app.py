@@ -20,6 +20,7 @@ from trillm.api.page import render_page
 from trillm.api.reply import Answer, Connection
 from trillm.gateway.access import Access, Caller
 from trillm.gateway.call import read_call, request_id
+from trillm.gateway.envelopes import envelope_of
 from trillm.gateway.gateway import Gateway
 from trillm.gateway.paths import PATHS
 from trillm.gateway.reply import Headers
@@ -69,11 +70,15 @@ def build_app(site: Site) -> QuartTrio:
     return app
 
 
-async def _call(site: Site, operation: Operation) -> Answer:
+async def _call(site: Site, operation: Operation) -> Answer | Response:
     headers = wire_headers()
-    caller = site.access.admit(headers)
-    body = await request.get_data(cache=False, as_text=False, parse_form_data=False)
-    call = read_call(operation, headers, body, caller=caller.key)
+    body = b""
+    try:
+        caller = site.access.admit(headers)
+        body = await request.get_data(cache=False, as_text=False, parse_form_data=False)
+        call = read_call(operation, headers, body, caller=caller.key)
+    except errors.TrillmError as error:
+        return _error(error, operation, body)
     return Answer(partial(site.gateway.handle, call))
 
 
@@ -170,8 +175,8 @@ def _translated(error: HTTPException) -> errors.TrillmError:
     return errors.BadRequest(error.description or error.name)
 
 
-def _error(error: errors.TrillmError) -> Response:
-    response = _json(error.envelope(), http_status=error.status)
+def _error(error: errors.TrillmError, operation: Operation | None = None, body: bytes = b"") -> Response:
+    response = _json(envelope_of(error, operation, body), http_status=error.status)
     for name, value in error.headers():
         response.headers[name.decode()] = value.decode()
     if isinstance(error, errors.TooLarge | errors.RequestTimeout):

@@ -18,6 +18,7 @@ from trillm.door.tls import speaks_http_2
 from trillm.errors import NotFound, RequestTimeout, TrillmError
 from trillm.gateway.access import Access
 from trillm.gateway.call import Call, read_call, request_id
+from trillm.gateway.envelopes import envelope_of
 from trillm.gateway.gateway import Gateway, send_error
 from trillm.gateway.paths import PATHS
 from trillm.gateway.reply import ClientLeft
@@ -214,6 +215,7 @@ class _Conversation:
         """Answer one request; return whether the connection can carry another."""
         reply = LaneReply(self.stream, closing=not head.keep_alive or self.lane.closing)
         self.deadline = math.inf
+        body: bytes | None = b""
         try:
             caller = self.lane.access.admit(head.headers)
             body = await self._read_body(head)
@@ -221,7 +223,7 @@ class _Conversation:
                 return False
             call = read_call(_OPERATIONS[head.path], head.headers, body, caller=caller.key)
         except TrillmError as error:
-            return await self._refuse(error, head)
+            return await self._refuse(error, head, body or b"")
         await self._handle(call, reply)
         return reply.finished and not reply.closing
 
@@ -272,13 +274,14 @@ class _Conversation:
         if not await self._receive():
             self.hung_up()
 
-    async def _refuse(self, error: TrillmError, head: RequestHead | None = None) -> bool:
+    async def _refuse(self, error: TrillmError, head: RequestHead | None = None, body: bytes = b"") -> bool:
         """Answer with ``error``; return whether the connection can carry another request."""
         at_edge = head is not None and self._is_body_read()
         reply = LaneReply(self.stream, closing=not (at_edge and head is not None and head.keep_alive))
         given = None if head is None else head.get(b"x-request-id")
         try:
-            await send_error(reply, error, [(b"x-request-id", request_id(given).encode())])
+            envelope = envelope_of(error, _OPERATIONS.get(head.path) if head else None, body)
+            await send_error(reply, error, [(b"x-request-id", request_id(given).encode())], envelope)
         except ClientLeft:
             return False
         if reply.closing:

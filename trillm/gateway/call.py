@@ -13,6 +13,10 @@ import msgspec
 import trio
 from attrs import define, field
 
+from trillm.dialects.embedding.inputs import check_inputs
+from trillm.dialects.members import Members, take, without_nulls
+from trillm.dialects.ranking.request import read_ranking
+from trillm.dialects.ranking.values import Ranking
 from trillm.errors import BadRequest, UnsupportedMediaType
 from trillm.gateway.reply import Headers
 from trillm.models import Operation
@@ -41,6 +45,7 @@ class Call:
         caller: the name of the key used, or None.
         forwarded: headers for the backend.
         received: ``trio.current_time()`` when the request had arrived.
+        retrieval: of a ranking all of it, of a call for embeddings what decides its way; None for anything else.
     """
 
     id: str
@@ -52,6 +57,7 @@ class Call:
     caller: str | None = None
     forwarded: Headers = field(factory=list, repr=False)
     received: float = field(factory=trio.current_time)
+    retrieval: "Ranking | EmbeddingsPeek | None" = field(default=None, repr=False)
 
 
 class _Peek(msgspec.Struct):
@@ -72,27 +78,35 @@ class _Completions(_Peek, kw_only=True):
     prompt: msgspec.Raw
 
 
-class _Embeddings(_Peek, kw_only=True):
+class EmbeddingsPeek(_Peek, kw_only=True):
+    """What is looked at of a call for embeddings, to tell whether a server can be sent it as it is."""
+
     input: msgspec.Raw
+    encoding_format: msgspec.Raw = msgspec.Raw(b"")
+    dimensions: msgspec.Raw = msgspec.Raw(b"")
 
+    @property
+    def wants_base64(self) -> bool:
+        """Whether vectors are wanted in base64."""
+        return bytes(self.encoding_format) == b'"base64"'
 
-class _Rerank(_Peek, kw_only=True):
-    query: str
-    documents: msgspec.Raw = msgspec.Raw(b"")
-    texts: msgspec.Raw = msgspec.Raw(b"")
+    @property
+    def has_dimensions(self) -> bool:
+        """Whether vectors of a certain length are wanted."""
+        return bytes(self.dimensions) not in {b"", b"null"}
 
 
 _DECODERS: dict[Operation, msgspec.json.Decoder[Any]] = {
     Operation.CHAT: msgspec.json.Decoder(_Chat),
     Operation.COMPLETIONS: msgspec.json.Decoder(_Completions),
-    Operation.EMBEDDINGS: msgspec.json.Decoder(_Embeddings),
-    Operation.RERANK: msgspec.json.Decoder(_Rerank),
+    Operation.EMBEDDINGS: msgspec.json.Decoder(EmbeddingsPeek),
+    Operation.RERANK: msgspec.json.Decoder(Members),
 }
+_text = msgspec.json.Decoder(str)
 _STREAMED = (Operation.CHAT, Operation.COMPLETIONS)
 
 _ARRAY = re.compile(rb"\[")
 _STRING_OR_ARRAY = re.compile(rb"[\"\[]")
-_FILLED_ARRAY = re.compile(rb"\[\s*[^\s\]]")
 
 
 def read_call(
@@ -107,6 +121,11 @@ def read_call(
     known = dict(headers)
     _check_type(known.get(b"content-type"))
     peek = _peek(operation, body)
+    retrieval = None
+    if operation is Operation.RERANK:
+        peek, retrieval = _read_ranking(peek)
+    elif operation is Operation.EMBEDDINGS:
+        retrieval = peek
     return Call(
         request_id(known.get(b"x-request-id")),
         operation,
@@ -115,6 +134,7 @@ def read_call(
         stream=bool(peek.stream) and operation in _STREAMED,
         budget_s=_budget(known.get(b"x-trillm-budget")),
         caller=caller,
+        retrieval=retrieval,
         forwarded=[(name, known[name]) for name in FORWARDED.intersection(known)],
     )
 
@@ -157,15 +177,22 @@ def _peek(operation: Operation, body: bytes) -> Any:
         raise BadRequest(f"The body is not valid JSON: {exc}.", code="invalid_json") from exc
     except RecursionError as exc:
         raise BadRequest("The body is nested too deeply.", code="invalid_json") from exc
-    _check_members(operation, peek)
+    if operation is not Operation.RERANK:
+        _check_members(operation, peek)
     return peek
 
 
+def _read_ranking(body: Members) -> tuple[_Peek, Ranking]:
+    """Read a ranking, whose model may be left out: TEI's callers cannot name one."""
+    members = without_nulls(body)
+    model = take(members, "model", _text, "a string")
+    if model is not None:
+        _check_model(model)
+    return _Peek(model or ""), read_ranking(members)
+
+
 def _check_members(operation: Operation, peek: Any) -> None:
-    if not peek.model.strip():
-        raise BadRequest("'model' must name a model.", param="model")
-    if len(peek.model) > MAX_MODEL_CHARS:
-        raise BadRequest(f"'model' must be a name of at most {MAX_MODEL_CHARS} characters.", param="model")
+    _check_model(peek.model)
     match operation:
         case Operation.CHAT:
             _check("messages", "an array", _ARRAY, peek.messages)
@@ -173,9 +200,14 @@ def _check_members(operation: Operation, peek: Any) -> None:
             _check("prompt", "a string or an array", _STRING_OR_ARRAY, peek.prompt)
         case Operation.EMBEDDINGS:
             _check("input", "a string or an array", _STRING_OR_ARRAY, peek.input)
-        case Operation.RERANK:
-            documents = peek.documents if _FILLED_ARRAY.match(memoryview(peek.documents)) else peek.texts
-            _check("documents", "an array with at least one document", _FILLED_ARRAY, documents)
+            check_inputs(peek.input)
+
+
+def _check_model(name: str) -> None:
+    if not name.strip():
+        raise BadRequest("'model' must name a model.", param="model")
+    if len(name) > MAX_MODEL_CHARS:
+        raise BadRequest(f"'model' must be a name of at most {MAX_MODEL_CHARS} characters.", param="model")
 
 
 def _check(name: str, kind: str, begins: re.Pattern[bytes], value: msgspec.Raw) -> None:

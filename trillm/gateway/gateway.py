@@ -8,6 +8,7 @@ upstream connection, slot, record.
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import trio
@@ -27,9 +28,11 @@ from trillm.errors import (
 )
 from trillm.gateway.call import Call
 from trillm.gateway.dispatch import Dispatch
+from trillm.gateway.envelopes import envelope_of
 from trillm.gateway.journey import Journey, Outcome, RequestFinished, count
 from trillm.gateway.limits import Limits, open_budget
 from trillm.gateway.reply import ClientLeft, Headers, Reply
+from trillm.gateway.retrieval import retrieve
 from trillm.gateway.retry import Attempts, RetryTokens
 from trillm.metrics import Metrics
 from trillm.pool.pool import Pool
@@ -118,7 +121,7 @@ class Gateway:
         try:
             self._running[budget] = reply
             with budget.spend():
-                whole = await dispatch.run()
+                whole = await (dispatch.run() if call.retrieval is None else retrieve(dispatch, call.retrieval))
             if whole is not None:
                 # The time to send it is the caller's own.
                 journey.status = whole.status
@@ -132,7 +135,8 @@ class Gateway:
             return
         try:
             if not reply.started:
-                await send_error(reply, error, self._context(call, journey))
+                envelope = envelope_of(error, call.operation, call.body)
+                await send_error(reply, error, self._context(call, journey), envelope)
                 journey.status = error.status
             elif call.stream and not journey.torn:
                 await reply.finish(b"data: " + msgspec.json.encode(error.envelope()) + b"\n\n")
@@ -155,9 +159,9 @@ class Gateway:
         logs.info(log, "request", journey.fields(times))
 
 
-async def send_error(reply: Reply, error: TrillmError, headers: Headers) -> None:
-    """Answer with ``error`` in OpenAI's envelope; for faces too, when a request never becomes a call."""
-    body = msgspec.json.encode(error.envelope())
+async def send_error(reply: Reply, error: TrillmError, headers: Headers, envelope: dict[str, Any]) -> None:
+    """Answer with ``error``, told in an ``envelope``; for faces too, when a request never becomes a call."""
+    body = msgspec.json.encode(envelope)
     headers = [(b"content-type", b"application/json"), *headers, *error.headers()]
     await reply.start(error.status, headers, length=len(body))
     await reply.finish(body)

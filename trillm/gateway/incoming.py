@@ -23,9 +23,9 @@ async def refusal(exchange: Exchange, backend: Backend) -> TrillmError:
     return backend.error(exchange.status, exchange.headers, body)
 
 
-def reply_headers(call: Call, exchange: Exchange, journey: Journey) -> Headers:
-    """Return the headers of a good answer: what the backend said that is the caller's business, and our own."""
-    passed = [h for h in exchange.headers if h[0] not in _OURS and not h[0].startswith(b"access-control-")]
+def reply_headers(call: Call, headers: Headers, journey: Journey) -> Headers:
+    """Return the headers of a good answer: what the backend's say that is the caller's business, and our own."""
+    passed = [h for h in headers if h[0] not in _OURS and not h[0].startswith(b"access-control-")]
     return [
         *passed,
         (b"x-request-id", call.id.encode()),

@@ -56,6 +56,13 @@ class Journey:
         self.leased = lease.taken_at
         self.connected = None
 
+    def join(self, part: "Journey") -> None:
+        """Take over where a part of the call went, and when; its attempts count too."""
+        self.attempts += part.attempts
+        if part.leased is not None:
+            self.member, self.server = part.member, part.server
+            self.leased, self.connected, self.first_token = part.leased, part.connected, part.first_token
+
     def content(self) -> None:
         """The first content is there."""
         if self.first_token is None:

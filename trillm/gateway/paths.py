@@ -12,4 +12,8 @@ PATHS = {
     "/v1/rerank": Operation.RERANK,
     "/v2/rerank": Operation.RERANK,
     "/rerank": Operation.RERANK,
+    "/v1/reranking": Operation.RERANK,
+    "/reranking": Operation.RERANK,
+    "/v1/score": Operation.RERANK,
+    "/score": Operation.RERANK,
 }

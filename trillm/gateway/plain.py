@@ -1,5 +1,8 @@
 """An answer that comes whole: read, checked for being one, and sent on when its server is free again."""
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import msgspec
 from attrs import field, frozen
 
@@ -19,6 +22,14 @@ class _Looked(msgspec.Struct):
     """All that is looked at."""
 
     usage: Usage | None = None
+
+
+class Answered(Protocol):
+    """An exchange that is over: what is left of it are its headers."""
+
+    @property
+    def headers(self) -> Headers:
+        """The response's headers, names in lower case."""
 
 
 _decode = msgspec.json.Decoder(_Looked).decode
@@ -51,8 +62,26 @@ async def read_plain(call: Call, lease: Lease, exchange: Exchange, journey: Jour
         raise error
     journey.usage = _usage(body, exchange)
     journey.content()
-    headers = [(b"content-type", b"application/json"), *reply_headers(call, exchange, journey)]
+    headers = [(b"content-type", b"application/json"), *reply_headers(call, exchange.headers, journey)]
     return PlainAnswer(exchange.status, headers, body)
+
+
+def whole_answer(
+    call: Call, parts: Sequence["Answered"], journey: Journey, body: bytes, tokens: int | None
+) -> PlainAnswer:
+    """Return an answer that was made here of what servers said.
+
+    Args:
+        call: what was asked.
+        parts: who answered.
+        journey: filled in.
+        body: the answer.
+        tokens: that were read, if known.
+    """
+    if tokens is not None:
+        journey.usage = Usage(prompt_tokens=tokens)
+    said = parts[0].headers if len(parts) == 1 else []
+    return PlainAnswer(200, [(b"content-type", b"application/json"), *reply_headers(call, said, journey)], body)
 
 
 def _usage(body: bytes, exchange: Exchange) -> Usage | None:

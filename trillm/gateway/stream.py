@@ -169,7 +169,7 @@ class StreamRelay:
         self.journey.content()
         self.lease.answering()
         self.journey.status = 200
-        headers = _HEADERS + reply_headers(self.call, self.exchange, self.journey)
+        headers = _HEADERS + reply_headers(self.call, self.exchange.headers, self.journey)
         await self.reply.start(200, headers, length=None)
 
     def _take_held(self) -> bytes:

@@ -87,15 +87,19 @@ class Catalog:
         return entry
 
     def _only(self, operation: Operation) -> str:
-        """Return the one name that is known to serve ``operation``, for callers that cannot name a model (TEI's)."""
+        """Return what serves ``operation`` for callers that name no model: a route called that, or the only one there is.
+
+        TEI's callers cannot name one.
+        """
         wanted = operation.capability
         able = sorted(name for name, entry in self.entries.items() if wanted in entry.capabilities)
+        route = self.entries.get(operation.value)
+        if route is not None and route.is_route:
+            return route.name
         if len(able) == 1:
             return able[0]
-        who = (
-            f"these can {wanted}: {', '.join(map(repr, able[:10]))}" if able else f"no model here is known to {wanted}"
-        )
-        raise BadRequest(f"Missing required parameter: 'model'; {who}.", param="model")
+        who = f"These can do {wanted}: {', '.join(able[:10])}." if able else f"No model here is known to do {wanted}."
+        raise BadRequest(f"Missing required parameter: 'model'. {who}", param="model")
 
     def _qualified(self, name: str) -> Entry | None:
         """Resolve ``server/model``."""

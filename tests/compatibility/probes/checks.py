@@ -13,16 +13,17 @@ from importlib.metadata import version
 _CHECKS = []
 
 
-def check(what, purpose):
+def check(what, purpose, *, on=None):
     """Mark a function ``(url, model) -> note or None``.
 
     Args:
         what: a line for the table.
         purpose: which model it needs: ``chat``, ``vision``, ``embed``, ``rerank``, …
+        on: the only server that it makes sense on; None is every server.
     """
 
     def mark(function):
-        _CHECKS.append((what, purpose, function))
+        _CHECKS.append((what, purpose, on, function))
         return function
 
     return mark
@@ -42,9 +43,9 @@ def main(distribution):
     site = json.loads(sys.argv[1])
     results = [
         {"what": what, "on": server, **_outcome(function, site["url"], models[purpose])}
-        for what, purpose, function in _CHECKS
+        for what, purpose, on, function in _CHECKS
         for server, models in site["models"].items()
-        if purpose in models
+        if purpose in models and on in {None, server}
     ]
     print(json.dumps({"version": version(distribution), "results": results}))
 

@@ -51,7 +51,7 @@ def found(data: Mapping[str, Any]) -> Found:
         Model(each["id"], frozenset(map(Capability, each["capabilities"])), each["context_length"])
         for each in data["models"]
     )
-    return Found(data["kind"], data["version"], tuple(models), data["slots"])
+    return Found(data["kind"], data["version"], tuple(models), data["slots"], data.get("max_batch"))
 
 
 @pytest.fixture

@@ -79,7 +79,11 @@ def test_list_and_show(cli):
 def test_show_marks_what_is_not_set(cli):
     add(cli)
 
-    assert cli("route", "show", "fast").out.splitlines()[2:] == [f"fallback  {NOTHING}", f"budgets   {NOTHING}"]
+    assert cli("route", "show", "fast").out.splitlines()[2:] == [
+        f"fallback  {NOTHING}",
+        f"budgets   {NOTHING}",
+        f"rank by   {NOTHING}",
+    ]
 
 
 def test_an_empty_list_says_how_to_begin(cli):

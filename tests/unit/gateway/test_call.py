@@ -62,6 +62,7 @@ def test_a_good_body_is_kept_as_it_came(operation):
         (EMBEDDINGS, {"input": ["a", "b"]}),
         (RERANK, {"documents": None, "texts": ["a"]}),
         (RERANK, {"documents": [""]}),
+        (RERANK, {"documents": "a"}),
     ],
 )
 def test_what_is_unknown_or_optional_is_let_pass(operation, members):
@@ -161,11 +162,13 @@ def test_a_bad_body_is_refused_with_the_reason(body, param, words):
         (COMPLETIONS, {"prompt": 5}, "prompt", "'prompt' must be a string or an array."),
         (EMBEDDINGS, {"input": None}, "input", "'input' must be a string or an array."),
         (EMBEDDINGS, {"input": {"text": "a"}}, "input", "'input' must be a string or an array."),
-        (RERANK, {"query": None}, "query", "'query' must be of type str, not null"),
+        (EMBEDDINGS, {"input": ""}, "input", "must not be empty"),
+        (EMBEDDINGS, {"input": []}, "input", "must not be empty"),
+        (EMBEDDINGS, {"input": ["a"] * 2049}, "input", "at most 2048 items"),
+        (RERANK, {"model": 7}, "model", "'model' must be a string"),
+        (RERANK, {"model": " "}, "model", "must name a model"),
+        (RERANK, {"query": None}, "query", "Missing required parameter: 'query'"),
         (RERANK, {"documents": []}, "documents", "at least one document"),
-        (RERANK, {"documents": None}, "documents", "at least one document"),
-        (RERANK, {"documents": "a"}, "documents", "at least one document"),
-        (RERANK, {"documents": {}, "texts": []}, "documents", "at least one document"),
     ],
 )
 def test_each_operation_has_members_of_its_own(operation, members, param, words):

@@ -7,9 +7,8 @@ import pytest
 from support.pools import a_pool, a_route, a_server, found
 
 from trillm.budget import Budget
-from trillm.errors import BadRequest
 from trillm.gateway.call import Call, read_call
-from trillm.gateway.outgoing import outgoing
+from trillm.gateway.outgoing import asking, outgoing
 from trillm.models import Operation
 from trillm.wire.exchange import Request
 from trillm.wire.net import Origin
@@ -119,11 +118,16 @@ async def test_no_key_is_in_a_repr(monkeypatch):
 
 
 async def test_each_kind_is_sent_what_it_understands():
-    body = b'{"model":"m","query":"q","documents":["a",{"text":"b"}],"top_n":1}'
-    request = await sent(a_call(RERANK, body), kind="tei")
-    assert json.loads(request.body) == {"query": "q", "texts": ["a", "b"]}
+    body = b'{"model":"m","messages":[],"max_completion_tokens":5}'
+    request = await sent(a_call(CHAT, body), kind="ollama")
+    assert json.loads(request.body) == {"model": "m", "messages": [], "max_tokens": 5}
 
 
-async def test_what_cannot_be_translated_is_the_callers_to_mend():
-    with pytest.raises(BadRequest):
-        await sent(a_call(RERANK, b'{"model":"m","query":"q","documents":[{"image":"a"}]}'), kind="tei")
+async def test_a_request_of_our_own_has_the_calls_id_and_the_servers_key(monkeypatch):
+    monkeypatch.setenv("GPU1_KEY", "sk-1")
+    pool, _ = a_pool(a_server("one", kind="tei", api_key_env="GPU1_KEY"))
+    call = a_call(CHAT, HELLO, (b"x-request-id", b"abc"))
+    async with pool.lease(pool.catalog.find("one/m").plan, Budget(5, 5)) as lease:
+        first, headers = lines(asking(call, lease, RERANK, b"{}"))
+    assert first == "POST /rerank HTTP/1.1"
+    assert (headers["x-request-id"], headers["authorization"]) == ("abc", "Bearer sk-1")

@@ -29,8 +29,8 @@ async def test_a_whole_answer_goes_through_untouched(autojump_clock, nursery):
     assert rig.connections.idle_count() == 1
 
 
-@pytest.mark.parametrize("operation", Operation)
-async def test_every_operation_is_answered(operation, autojump_clock, nursery):
+@pytest.mark.parametrize("operation", [Operation.CHAT, Operation.COMPLETIONS, Operation.EMBEDDINGS])
+async def test_every_operation_that_passes_through_is_answered(operation, autojump_clock, nursery):
     rig = one(nursery, GOOD)
     assert (await rig.ask(a_call(operation))).status == 200
     assert rig.journey.outcome is Outcome.OK

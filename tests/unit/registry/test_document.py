@@ -8,7 +8,7 @@ from trillm.registry.document import Budgets, Document, Route, Server, Target
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,9}", fullmatch=True)
 seconds = st.none() | st.floats(min_value=0.001, max_value=86_400) | st.integers(1, 86_400)
-texts = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF), min_size=1, max_size=10)
+texts = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF), min_size=1, max_size=10).filter(str.strip)
 # No key known to this version starts with an underscore, and none ever will.
 extras = st.dictionaries(
     texts.map(lambda key: f"_{key}"), st.none() | st.integers() | texts | st.lists(texts), max_size=2
@@ -31,6 +31,9 @@ servers = st.builds(
     api_key_env=st.none() | st.sampled_from(["CLOUD_KEY", "_K9"]),
     models=st.lists(texts, max_size=3).map(tuple),
     max_concurrent=st.none() | st.integers(1, 1000),
+    max_batch=st.none() | st.integers(1, 1000),
+    score=st.sampled_from([None, "raw", "sigmoid"]),
+    truncate_dimensions=st.booleans(),
     weight=st.integers(1, 9) | st.floats(0.1, 100),
     budgets=budgets,
     enabled=st.booleans(),
@@ -44,7 +47,15 @@ def documents(draw):
     routes = {}
     if known:
         targets = st.lists(st.builds(Target, st.sampled_from(sorted(known)), texts), min_size=1, max_size=3).map(tuple)
-        some = st.builds(Route, name=names, to=targets, fallback=targets | st.just(()), budgets=budgets, extra=extras)
+        some = st.builds(
+            Route,
+            name=names,
+            to=targets,
+            fallback=targets | st.just(()),
+            budgets=budgets,
+            rank_by=st.sampled_from([None, "embeddings"]),
+            extra=extras,
+        )
         routes = {route.name: route for route in draw(st.lists(some, max_size=3))}
     mcp_servers = draw(st.dictionaries(names, extras, max_size=2))
     return Document(budgets=draw(budgets), servers=known, routes=routes, mcp_servers=mcp_servers, extra=draw(extras))
@@ -65,13 +76,19 @@ FULL = {
             "api_key_env": "GPU1_KEY",
             "models": ["llama-3.1-8b", "org/name"],
             "max_concurrent": 8,
+            "max_batch": 32,
+            "score": "sigmoid",
+            "truncate_dimensions": True,
             "weight": 2,
             "budgets": {"chat": 30},
             "enabled": False,
         },
         "cloud": {"url": "https://cloud.example"},
     },
-    "routes": {"fast": {"to": ["gpu1/llama-3.1-8b"], "fallback": ["cloud/org/gpt"], "budgets": {"rerank": 1}}},
+    "routes": {
+        "fast": {"to": ["gpu1/llama-3.1-8b"], "fallback": ["cloud/org/gpt"], "budgets": {"rerank": 1}},
+        "nearest": {"to": ["gpu1/org/name"], "rank_by": "embeddings"},
+    },
     "mcp_servers": {"files": {"command": ["files-mcp"]}},
 }
 
@@ -86,6 +103,9 @@ def test_every_field_has_its_place_in_the_file():
         api_key_env="GPU1_KEY",
         models=("llama-3.1-8b", "org/name"),
         max_concurrent=8,
+        max_batch=32,
+        score="sigmoid",
+        truncate_dimensions=True,
         weight=2,
         budgets=Budgets(chat=30),
         enabled=False,
@@ -291,4 +311,4 @@ def test_a_document_cannot_be_changed_in_place():
 
 def test_servers_and_routes_can_be_keys_of_a_dictionary():
     document = Document.from_json(FULL)
-    assert len({*document.servers.values(), *document.routes.values()}) == 3
+    assert len({*document.servers.values(), *document.routes.values()}) == 4
