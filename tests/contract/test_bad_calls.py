@@ -87,3 +87,31 @@ async def test_after_a_refusal_the_connection_still_works(trillm):
     for _ in range(3):
         await trillm.client.post("/v1/chat/completions", content=b"{", headers={"content-type": "application/json"})
     assert (await trillm.post("/v1/chat/completions", chat())).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank", "/rerank", "/v1/reranking", "/reranking", "/score"])
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"query": "q"}', b'{"query": 1, "documents": ["a"]}'])
+async def test_ranking_clients_find_the_message_at_the_top_too(trillm, path, body):
+    reply = await trillm.client.post(path, content=body, headers={"content-type": "application/json"})
+    assert assert_envelope(reply, 400)["message"] == reply.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"query": "q", "texts": []}', 400),
+        (b'{"query": "q", "texts": [', 400),
+        (b'{"query": "q", "texts": ["a"], "model": "nobody"}', 404),
+    ],
+)
+async def test_teis_callers_get_teis_errors(trillm, body, status):
+    reply = await trillm.client.post("/rerank", content=body, headers={"content-type": "application/json"})
+    assert (reply.status_code, reply.json()["error_type"]) == (status, "Validation")
+    assert isinstance(reply.json()["error"], str)
+    assert reply.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("given", ["", [], ["a"] * 2049, [1, 2, 3], [[1], [2]]])
+async def test_what_cannot_be_embedded_is_refused_by_name(trillm, given):
+    reply = await trillm.post("/v1/embeddings", {"model": "sim-embed", "input": given})
+    assert assert_envelope(reply, 400)["param"] == "input"

@@ -4,7 +4,7 @@ import base64
 import struct
 
 import pytest
-from support.running import chat, events
+from support.running import Sim, chat, events
 
 MODELS = {"chat": "sim-chat", "embeddings": "sim-embed", "rerank": "sim-rerank"}
 
@@ -78,13 +78,48 @@ async def test_embeddings_come_in_both_encodings(trillm, encoding):
     assert sum(x * x for x in vectors[0]) == pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank", "/rerank"])
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank", "/rerank", "/v1/reranking", "/reranking"])
 async def test_ranking_puts_the_right_document_first(trillm, path):
     body = {"model": "sim-rerank", "query": "capital of France", "top_n": 2}
     body["documents"] = ["Bananas are yellow.", "Paris is the capital of France.", "France is a country."]
     results = (await trillm.post(path, body)).json()["results"]
     assert [r["index"] for r in results] == [1, 2]
     assert results[0]["relevance_score"] > results[1]["relevance_score"]
+
+
+async def test_each_dialect_is_answered_in_its_own_shape(trillm):
+    texts = ["Bananas are yellow.", "Paris is the capital of France."]
+    ask = {"model": "sim-rerank", "query": "capital of France"}
+    cohere = (await trillm.post("/v2/rerank", ask | {"documents": texts})).json()
+    assert cohere["meta"]["api_version"] == {"version": "2"}
+    voyage = (await trillm.post("/v1/rerank", ask | {"documents": texts, "top_k": 1, "return_documents": True})).json()
+    assert [entry["document"] for entry in voyage["data"]] == texts[1:]
+    tei = (await trillm.post("/rerank", {"query": ask["query"], "texts": texts})).json()
+    assert [entry["index"] for entry in tei] == [1, 0]
+    score = (await trillm.post("/v1/score", {"model": "sim-rerank", "text_1": ask["query"], "text_2": texts})).json()
+    assert score["data"][0]["score"] < score["data"][1]["score"]
+
+
+async def test_long_lists_are_split_to_what_the_server_takes(run_trillm):
+    async with run_trillm({"one": Sim(server={"max_batch": 7, "max_concurrent": 3})}) as trillm:
+        texts = [f"text {number} of many" for number in range(50)]
+        whole = (await trillm.post("/v1/embeddings", {"model": "sim-embed", "input": texts})).json()
+        last = (await trillm.post("/v1/embeddings", {"model": "sim-embed", "input": texts[-1]})).json()
+        assert [entry["index"] for entry in whole["data"]] == list(range(50))
+        assert whole["data"][-1]["embedding"] == last["data"][0]["embedding"]
+        ask = {"model": "sim-rerank", "query": "49", "documents": texts, "top_n": 1}
+        assert (await trillm.post("/v1/rerank", ask)).json()["results"][0]["index"] == 49
+        assert (await trillm.settled("one", within_s=1))["finished"] == 8 + 1 + 8
+
+
+async def test_a_route_may_rank_by_embeddings(run_trillm):
+    routes = {"nearest": {"to": ["one/sim-embed"], "rank_by": "embeddings"}}
+    async with run_trillm({"one": Sim()}, document={"routes": routes}) as trillm:
+        ask = {"model": "nearest", "query": "capital of France"}
+        ask["documents"] = ["Bananas are yellow.", "Paris is the capital of France."]
+        answer = (await trillm.post("/v1/rerank", ask)).json()
+        assert [result["index"] for result in answer["results"]] == [1, 0]
+        assert "cosine" in answer["meta"]["warnings"][0]
 
 
 async def test_models_are_listed_and_found_by_id(trillm):

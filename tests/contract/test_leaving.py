@@ -9,9 +9,9 @@ from support.running import Sim, chat
 FREED_S = 0.1
 
 
-def request_bytes(body: dict[str, object]) -> bytes:
+def request_bytes(body: dict[str, object], path: str = "/v1/chat/completions") -> bytes:
     raw = json.dumps(body).encode()
-    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+    head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
     return head.encode() + b"content-length: %d\r\n\r\n" % len(raw) + raw
 
 
@@ -43,6 +43,19 @@ async def test_leaving_while_the_server_works(trillm, stream, behaviour):
     assert trillm.gateway.running == 1
     await connection.aclose()
     await freed(trillm)
+
+
+async def test_leaving_while_several_parts_are_under_way(run_trillm):
+    async with run_trillm({"one": Sim(server={"max_batch": 1, "max_concurrent": 3})}) as trillm:
+        host, port = trillm.url.removeprefix("http://").split(":")
+        connection = await trio.open_tcp_stream(host, int(port))
+        ask = {"model": "sim-rerank", "query": "q", "documents": ["a"] * 12, "x_sim": {"ttft_s": 2}}
+        await connection.send_all(request_bytes(ask, "/v1/rerank"))
+        await trio.sleep(0.3)
+        member = trillm.pool.members["one"]
+        assert (member.in_flight, member.waiting) == (3, 5)
+        await connection.aclose()
+        await freed(trillm)
 
 
 async def test_leaving_while_queued(run_trillm):

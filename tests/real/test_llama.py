@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import math
 import struct
 import time
 import zlib
@@ -91,10 +92,68 @@ def test_embeddings_in_the_sdks_default_encoding(client):
     assert [len(entry.embedding) for entry in reply.data] == [64, 64]
 
 
+def post(trillm, path, **body):
+    reply = httpx.post(f"{trillm.url}{path}", json=body, trust_env=False)
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
 def test_ranking(trillm):
-    body = {"model": "tiny-rerank", "query": "a", "documents": ["x", "y", "z"]}
-    reply = httpx.post(f"{trillm.url}/v1/rerank", json=body, trust_env=False)
-    assert {result["index"] for result in reply.json()["results"]} == {0, 1, 2}
+    ask = {"model": "tiny-rerank", "query": "a", "documents": ["x", "y", "z"]}
+    answer = post(trillm, "/v1/rerank", **ask)
+    scores = [result["relevance_score"] for result in answer["results"]]
+    assert {result["index"] for result in answer["results"]} == {0, 1, 2}
+    assert scores == sorted(scores, reverse=True)
+    assert all(0 < score < 1 for score in scores)
+    assert "logistic" in answer["meta"]["warnings"][0]
+    logits = [result["relevance_score"] for result in post(trillm, "/v1/rerank", raw_scores=True, **ask)["results"]]
+    assert [1 / (1 + math.exp(-logit)) for logit in logits] == pytest.approx(scores)
+
+
+def test_what_is_split_comes_out_as_if_it_were_not(trillm):
+    texts = [f"text number {number}" for number in range(9)]
+    whole_ranking = post(trillm, "/v1/rerank", model="tiny-rerank", query="number", documents=texts)
+    whole = post(trillm, "/v1/embeddings", model="tiny-embed", input=texts)
+    try:
+        for role in ("rerank", "embed"):
+            trillm.cli("server", "edit", role, "--max-batch", "1")
+        time.sleep(0.5)
+        split_ranking = post(trillm, "/v1/rerank", model="tiny-rerank", query="number", documents=texts)
+        split = post(trillm, "/v1/embeddings", model="tiny-embed", input=texts)
+    finally:
+        for role in ("rerank", "embed"):
+            trillm.cli("server", "edit", role, "--clear", "max-batch")
+    for one, other in zip(whole_ranking["results"], split_ranking["results"], strict=True):
+        assert one["relevance_score"] == pytest.approx(other["relevance_score"], rel=1e-3)
+    for one, other in zip(whole["data"], split["data"], strict=True):
+        assert one["index"] == other["index"]
+        assert one["embedding"] == pytest.approx(other["embedding"], abs=1e-3)
+    assert split_ranking["usage"] == whole_ranking["usage"]
+    assert split["usage"] == whole["usage"]
+
+
+def test_a_model_that_only_embeds_ranks_where_a_route_says_so(trillm):
+    trillm.cli("route", "add", "nearest", "--to", "embed/tiny-embed", "--rank-by", "embeddings")
+    wait_for(lambda: "nearest" in models(trillm), within_s=1)
+    answer = post(trillm, "/v1/rerank", model="nearest", query="same", documents=["other", "same", "another"])
+    assert answer["results"][0] == {"index": 1, "relevance_score": pytest.approx(1, abs=1e-3)}
+    trillm.cli("route", "remove", "nearest")
+
+
+def test_token_ids_are_embedded_by_a_server_that_takes_them(trillm):
+    answer = post(trillm, "/v1/embeddings", model="tiny-embed", input=[[101, 102], [103]])
+    assert [len(entry["embedding"]) for entry in answer["data"]] == [64, 64]
+
+
+def test_vectors_of_another_length_are_refused_or_cut_but_never_passed_off(trillm):
+    ask = {"model": "tiny-embed", "input": "one", "dimensions": 16}
+    refused = httpx.post(f"{trillm.url}/v1/embeddings", json=ask, trust_env=False)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "dimensions")
+    trillm.cli("server", "edit", "embed", "--truncate-dimensions")
+    time.sleep(0.5)
+    vector = post(trillm, "/v1/embeddings", **ask)["data"][0]["embedding"]
+    trillm.cli("server", "edit", "embed", "--no-truncate-dimensions")
+    assert (len(vector), math.hypot(*vector)) == (16, pytest.approx(1))
 
 
 def test_models_are_listed_and_retrieved(client):

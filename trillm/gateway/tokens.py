@@ -46,7 +46,7 @@ async def detokenized(whole: Dispatch, embedding: Embedding, refused: UpstreamRe
     """
     asks = [_Detokenize(token_ids(one)) for one in embedding.inputs]
     try:
-        parts = await gather(whole, whole.entry, asks)
+        parts = await gather(whole, those_who_take_ids(whole.entry), asks)
     except (UpstreamRefused, UpstreamFailed) as exc:
         problem = f"The server refused these token ids ({refused.message}) and offers no /detokenize: {_ADVICE}"
         raise BadRequest(problem, param="input") from exc

@@ -87,15 +87,12 @@ class Catalog:
         return entry
 
     def _only(self, operation: Operation) -> str:
-        """Return what serves ``operation`` for callers that name no model: a route called that, or the only one there is.
-
-        TEI's callers cannot name one.
-        """
+        """Return what serves callers that name no model (TEI's cannot): a route called so, or the one model able to."""
         wanted = operation.capability
-        able = sorted(name for name, entry in self.entries.items() if wanted in entry.capabilities)
         route = self.entries.get(operation.value)
         if route is not None and route.is_route:
             return route.name
+        able = sorted(name for name, entry in self.entries.items() if wanted in entry.capabilities)
         if len(able) == 1:
             return able[0]
         who = f"These can do {wanted}: {', '.join(able[:10])}." if able else f"No model here is known to do {wanted}."

@@ -73,7 +73,20 @@ def test_the_logistic_function_overflows_nowhere(logit, share):
 
 @pytest.mark.parametrize(
     ("one", "other", "angle"),
-    [([1.0, 0.0], [2.0, 0.0], 1), ([1.0, 0.0], [0.0, 3.0], 0), ([1.0, 1.0], [-1.0, -1.0], -1), ([0.0], [1.0], 0)],
+    [
+        ([1.0, 0.0], [2.0, 0.0], 1),
+        ([1.0, 0.0], [0.0, 3.0], 0),
+        ([1.0, 1.0], [-1.0, -1.0], -1),
+        ([1e200, 1e200], [1e-200, 0.0], 0.5**0.5),
+        ([0.0], [1.0], 0),
+        ([math.nan], [1.0], 0),
+        ([math.inf], [1.0], 0),
+    ],
 )
 def test_a_cosine_looks_at_directions_only(one, other, angle):
     assert math.isclose(cosine(one, other), angle, abs_tol=1e-12)
+
+
+def test_vectors_of_different_lengths_have_no_angle():
+    with pytest.raises(UpstreamFailed):
+        cosine([1.0], [1.0, 2.0])

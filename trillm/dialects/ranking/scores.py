@@ -6,6 +6,7 @@ or in a header of TEI's.
 """
 
 import math
+import operator
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -89,9 +90,18 @@ def sigmoid(logit: float) -> float:
 
 
 def cosine(one: Sequence[float], other: Sequence[float]) -> float:
-    """Return the cosine of the angle between two vectors; 0 if one has no direction."""
-    lengths = math.hypot(*one) * math.hypot(*other)
-    return sum(map(float.__mul__, one, other)) / lengths if lengths else 0.0
+    """Return the cosine of the angle between two vectors of the same length; 0 if one has no direction.
+
+    Raises:
+        UpstreamFailed: they are not of the same length.
+    """
+    if len(one) != len(other):
+        raise UpstreamFailed(f"the server gave vectors of {len(one)} and of {len(other)} dimensions")
+    a, b = math.hypot(*one), math.hypot(*other)
+    if not (0 < a < math.inf and 0 < b < math.inf):
+        return 0.0
+    product: float = sum(map(operator.mul, one, other))
+    return product / a / b
 
 
 def _in_order(results: list[_Result], documents: int) -> list[float]:
