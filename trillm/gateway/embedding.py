@@ -25,6 +25,9 @@ from trillm.pool.member import Member
 from trillm.pool.pool import Lease
 from trillm.wire.exchange import Request
 
+#: Statuses of a refusal that may be about token ids.
+_OF_THE_INPUT = {400, 422}
+
 
 async def embed(whole: Dispatch, asked: EmbeddingsPeek) -> PlainAnswer | None:
     """Answer a call for embeddings.
@@ -37,7 +40,7 @@ async def embed(whole: Dispatch, asked: EmbeddingsPeek) -> PlainAnswer | None:
             return await whole.run()
         return await _embed(whole, read_embedding(whole.call.body))
     except UpstreamRefused as refused:
-        if not is_ids(asked.input):
+        if refused.status not in _OF_THE_INPUT or not is_ids(asked.input):
             raise
         embedding = await detokenized(whole, read_embedding(whole.call.body), refused)
         return await _embed(whole, embedding)

@@ -133,6 +133,13 @@ async def test_if_it_cannot_tell_that_is_said_with_what_it_said(autojump_clock, 
         assert await rig.left() == {}
 
 
+async def test_a_refusal_for_another_reason_is_passed_on(autojump_clock, nursery):
+    rig = one(nursery, answers(404, b'{"error": {"message": "no such model"}}'))
+    reply = await rig.ask(embedding(input=IDS))
+    assert (reply.status, reply.error()["message"]) == (404, "no such model")
+    assert len(rig.servers["one"].requests) == 1
+
+
 async def test_a_refusal_of_texts_is_the_servers_own(autojump_clock, nursery):
     rig = one(nursery, REFUSED)
     reply = await rig.ask(embedding())

@@ -177,6 +177,9 @@ BAD = [
     (server(models=None), "servers.gpu1.models", "must be a list of names: None"),
     (server(max_concurrent=0), "servers.gpu1.max_concurrent", "must be a whole number above 0: 0"),
     (server(max_concurrent=1.5), "servers.gpu1.max_concurrent", "must be a whole number above 0: 1.5"),
+    (server(max_batch=0), "servers.gpu1.max_batch", "must be a whole number above 0: 0"),
+    (server(score="logit"), "servers.gpu1.score", "must be raw or sigmoid: 'logit'"),
+    (server(truncate_dimensions="yes"), "servers.gpu1.truncate_dimensions", "must be true or false: 'yes'"),
     (server(weight=0), "servers.gpu1.weight", "must be a number above 0: 0"),
     (server(weight="2"), "servers.gpu1.weight", "must be a number above 0: '2'"),
     (server(enabled=1), "servers.gpu1.enabled", "must be true or false: 1"),
@@ -199,6 +202,7 @@ BAD = [
         "routes.fast.budgets.rerank",
         "must be seconds, above 0 and up to 86400: '3'",
     ),
+    (route(rank_by="cosine"), "routes.fast.rank_by", "must be embeddings: 'cosine'"),
     ({"mcp_servers": []}, "mcp_servers", "must be an object"),
 ]
 
