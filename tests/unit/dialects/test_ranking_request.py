@@ -161,6 +161,7 @@ BAD = {
     "documents null": (ASK | {"documents": None}, "documents", "Missing required parameter: 'documents'"),
     "documents empty": (ASK | {"documents": []}, "documents", "at least one document"),
     "texts empty": ({"query": "q", "texts": []}, "texts", "at least one document"),
+    "a text without text": ({"query": "q", "texts": ["a", {}]}, "texts[1]", "'texts[1]' has no 'text'"),
     "documents a number": (ASK | {"documents": 7}, "documents", "at least one document"),
     "documents an object": (ASK | {"documents": {}}, "documents", "at least one document"),
     "a document a number": (ASK | {"documents": ["a", 7]}, "documents", "(at documents[1])"),

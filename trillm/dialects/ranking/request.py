@@ -59,8 +59,9 @@ def read_ranking(members: Members) -> Ranking:
     top_n, top_k = (take(members, name, _count, _A_NUMBER) for name in ("top_n", "top_k"))
     rank_fields = take(members, "rank_fields", _names, "an array of names") or ()
     query = _query(members)
-    originals = _documents(_named(members, ("documents", "texts")), members)
-    texts = _contents("documents", originals, rank_fields)
+    name = _named(members, ("documents", "texts"))
+    originals = _documents(name, members)
+    texts = _contents(name, originals, rank_fields)
     _check_size(texts)
     question = Question(query, texts, range(len(texts)), _options(members), raw)
     wanted = top_n if top_n is not None else top_k
