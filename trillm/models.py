@@ -16,9 +16,13 @@ class Operation(enum.StrEnum):
     COMPLETIONS = "completions"
     EMBEDDINGS = "embeddings"
     RERANK = "rerank"
+    RESPONSES = "responses"
+    MESSAGES = "messages"
+    RESPONSE_TOKENS = "response_tokens"
+    MESSAGE_TOKENS = "message_tokens"
 
     def __init__(self, value: str) -> None:
-        self.budget_name = "chat" if value == "completions" else value
+        self.budget_name = value if value in {"embeddings", "rerank"} else "chat"
 
     @property
     def capability(self) -> "Capability":
@@ -41,6 +45,10 @@ _CAPABILITY = {
     Operation.COMPLETIONS: Capability.CHAT,
     Operation.EMBEDDINGS: Capability.EMBEDDINGS,
     Operation.RERANK: Capability.RERANK,
+    Operation.RESPONSES: Capability.CHAT,
+    Operation.MESSAGES: Capability.CHAT,
+    Operation.RESPONSE_TOKENS: Capability.CHAT,
+    Operation.MESSAGE_TOKENS: Capability.CHAT,
 }
 
 
@@ -69,6 +77,7 @@ class Found:
         models: what it offers now.
         slots: how many requests it works on at once, when it tells.
         max_batch: how many inputs or documents one request to it may have, when it tells or its kind is known for it.
+        speaks: of the operations that not every server knows (Responses, Messages, counting tokens), those it does.
     """
 
     kind: str
@@ -76,3 +85,4 @@ class Found:
     models: tuple[Model, ...] = ()
     slots: int | None = None
     max_batch: int | None = None
+    speaks: frozenset[Operation] = frozenset()

@@ -191,6 +191,10 @@ def a_call(
         Operation.COMPLETIONS: {"prompt": "Hi"},
         Operation.EMBEDDINGS: {"input": "Hi"},
         Operation.RERANK: {"query": "Hi", "documents": ["a"]},
+        Operation.RESPONSES: {"input": "Hi"},
+        Operation.RESPONSE_TOKENS: {"input": "Hi"},
+        Operation.MESSAGES: {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 9},
+        Operation.MESSAGE_TOKENS: {"messages": [{"role": "user", "content": "Hi"}]},
     }[operation]
     return read_call(operation, headers, msgspec.json.encode({"model": model} | needed | members))
 

@@ -20,9 +20,9 @@ from trillm.api.page import render_page
 from trillm.api.reply import Answer, Connection
 from trillm.gateway.access import Access, Caller
 from trillm.gateway.call import read_call, request_id
-from trillm.gateway.envelopes import envelope_of
+from trillm.gateway.envelopes import envelope_of, id_headers
 from trillm.gateway.gateway import Gateway
-from trillm.gateway.paths import PATHS
+from trillm.gateway.paths import PATHS, asked_at
 from trillm.gateway.reply import Headers
 from trillm.metrics import CONTENT_TYPE
 from trillm.models import Operation
@@ -78,7 +78,7 @@ async def _call(site: Site, operation: Operation) -> Answer | Response:
         body = await request.get_data(cache=False, as_text=False, parse_form_data=False)
         call = read_call(operation, headers, body, caller=caller.key)
     except errors.TrillmError as error:
-        return _error(error, operation, body)
+        return _error(error, body)
     return Answer(partial(site.gateway.handle, call))
 
 
@@ -175,9 +175,11 @@ def _translated(error: HTTPException) -> errors.TrillmError:
     return errors.BadRequest(error.description or error.name)
 
 
-def _error(error: errors.TrillmError, operation: Operation | None = None, body: bytes = b"") -> Response:
-    response = _json(envelope_of(error, operation, body), http_status=error.status)
-    for name, value in error.headers():
+def _error(error: errors.TrillmError, body: bytes = b"") -> Response:
+    operation = asked_at(request.path.encode())
+    given = request_id(dict(wire_headers()).get(b"x-request-id"))
+    response = _json(envelope_of(error, given, operation, body), http_status=error.status)
+    for name, value in [*id_headers(given, operation), *error.headers()]:
         response.headers[name.decode()] = value.decode()
     if isinstance(error, errors.TooLarge | errors.RequestTimeout):
         # What is left of the body is not worth reading.

@@ -26,6 +26,10 @@ PATHS = {
     Operation.COMPLETIONS: "/completions",
     Operation.EMBEDDINGS: "/embeddings",
     Operation.RERANK: "/rerank",
+    Operation.RESPONSES: "/responses",
+    Operation.RESPONSE_TOKENS: "/responses/input_tokens",
+    Operation.MESSAGES: "/messages",
+    Operation.MESSAGE_TOKENS: "/messages/count_tokens",
 }
 
 T = TypeVar("T")
@@ -201,6 +205,14 @@ class Backend:
 
         Raises:
             BadRequest: it cannot be translated.
+        """
+        return body
+
+    def reply_body(self, operation: Operation, body: bytes) -> bytes:  # noqa: ARG002  # for overrides
+        """Translate a whole 200 answer back, that of a ranking excepted.
+
+        Raises:
+            UpstreamFailed: the answer makes no sense.
         """
         return body
 

@@ -4,6 +4,9 @@ Source: observed on a build of commit 0c1e570 (0.5.0-dev). One model: what it ca
 empty request, so two empty POSTs tell what it is for, without a generation. But *every* POST wakes a server that
 ``--sleep-idle-seconds`` put to sleep, and keeps it awake; GETs of /health, /props and /v1/models do not. Hence none
 is sent to a sleeping server, nor to one whose model is known already. Router: the models' arguments tell.
+
+It speaks Messages and counts tokens in both dialects. Its Responses are not passed through: the events of their streams
+have neither ``output_index`` nor ``sequence_number``, and openai-python 3.57 fails on the second item.
 """
 
 from typing import Any
@@ -12,9 +15,10 @@ import msgspec
 
 from trillm.backends.base import Backend, Card, Cards, Signs, Site, models
 from trillm.backends.failures import Correction
-from trillm.models import Capability, Found, Model
+from trillm.models import Capability, Found, Model, Operation
 
 _UNKNOWN: frozenset[Capability] = frozenset()
+_SPEAKS = frozenset({Operation.MESSAGES, Operation.MESSAGE_TOKENS, Operation.RESPONSE_TOKENS})
 
 
 class _Settings(msgspec.Struct):
@@ -81,12 +85,17 @@ class LlamaCpp(Backend):
         props = await site.read("/props", _Props)
         if props.role == "router":
             routed = (await site.read("/v1/models", Cards[_RoutedCard])).data
-            return Found(self.kind, props.build_info, tuple(map(_routed, routed)))
+            speaks = site.known.speaks if site.known else await _speaks(site)
+            return Found(self.kind, props.build_info, tuple(map(_routed, routed)), speaks=speaks)
         cards = (await site.read("/v1/models", Cards[Card])).data
         for card in cards:
             card.context_length = props.default_generation_settings.n_ctx
-        can = site.remembered(*(card.id for card in cards)) or await _capabilities(site, props)
-        return Found(self.kind, props.build_info, models(cards, can), props.total_slots)
+        if site.known is not None and (can := site.remembered(*(card.id for card in cards))):
+            speaks = site.known.speaks
+        else:
+            can = await _capabilities(site, props)
+            speaks = await _speaks(site) if Capability.CHAT in can else frozenset()
+        return Found(self.kind, props.build_info, models(cards, can), props.total_slots, speaks)
 
 
 async def _capabilities(site: Site, props: _Props) -> frozenset[Capability]:
@@ -98,6 +107,12 @@ async def _capabilities(site: Site, props: _Props) -> frozenset[Capability]:
     if await _takes(site, "/v1/embeddings"):
         return frozenset({Capability.EMBEDDINGS})
     return _chat(vision=props.modalities.vision, tools=props.chat_template_caps.supports_tools)
+
+
+async def _speaks(site: Site) -> frozenset[Operation]:
+    """Find out whether it is new enough (December 2025) to have the paths; a version number says little here."""
+    answer = await site.post("/v1/messages/count_tokens", {})
+    return _SPEAKS if answer.status not in {404, 405} else frozenset()
 
 
 async def _takes(site: Site, path: str) -> bool:

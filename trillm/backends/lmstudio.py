@@ -7,8 +7,10 @@ import msgspec
 
 from trillm.backends.base import Backend, Signs, Site, capabilities
 from trillm.backends.failures import Correction
-from trillm.models import Capability, Found, Model
+from trillm.models import Capability, Found, Model, Operation
 
+# Since 0.4, which is told by its list of models; it keeps responses as well.
+_SPEAKS = frozenset({Operation.RESPONSES, Operation.MESSAGES})
 _V1_PATH, _V0_PATH = "/api/v1/models", "/api/v0/models"
 
 _MEANINGS = {
@@ -74,7 +76,7 @@ class LMStudio(Backend):
         """List the models, loaded or not: the first request for one loads it."""
         newer = (await site.get(_V1_PATH)).read(_V1)
         if newer is not None:
-            return Found(self.kind, models=tuple(map(_model, newer.models)))
+            return Found(self.kind, models=tuple(map(_model, newer.models)), speaks=_SPEAKS)
         older = await site.read(_V0_PATH, _V0)
         return Found(self.kind, models=tuple(map(_older_model, older.data)))
 

@@ -1,8 +1,11 @@
 """Ollama. Source: its routes and OpenAI layer as of August 2026, by reading.
 
 What it has no name for, it ignores: ``max_completion_tokens`` is one of those, which would leave the length of an
-answer without a limit. The context length of a model depends on memory and settings that it does not tell.
+answer without a limit. The context length of a model depends on memory and settings that it does not tell. It speaks
+Responses since 0.13.3 and Messages since 0.14.
 """
+
+import re
 
 import msgspec
 import trio
@@ -18,6 +21,7 @@ _MEANINGS = {
     "tools": Capability.TOOLS,
     "embedding": Capability.EMBEDDINGS,
 }
+_SINCE = {Operation.RESPONSES: (0, 13, 3), Operation.MESSAGES: (0, 14)}
 # Its /api/show reads a file for each model: a few at a time are quick enough and leave its disk to others.
 _SHOWS_AT_ONCE = 8
 
@@ -59,7 +63,8 @@ class Ollama(Backend):
         version = (await site.read("/api/version", _Version)).version
         tags = (await site.read("/api/tags", _Tags)).models
         await _fill_in(site, [tag for tag in tags if tag.capabilities is None])
-        return Found(self.kind, version, tuple(Model(tag.name, _capabilities(site, tag)) for tag in tags))
+        offered = tuple(Model(tag.name, _capabilities(site, tag)) for tag in tags)
+        return Found(self.kind, version, offered, speaks=_speaks(version))
 
     def request_body(self, operation: Operation, body: bytes, model: str) -> bytes:  # noqa: ARG002  # an override
         """Give the limit on the answer's length its old name."""
@@ -70,6 +75,11 @@ class Ollama(Backend):
         if limit is not None:
             fields.setdefault("max_tokens", limit)
         return msgspec.json.encode(fields)
+
+
+def _speaks(version: str) -> frozenset[Operation]:
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+    return frozenset(operation for operation, since in _SINCE.items() if numbers >= since)
 
 
 async def _fill_in(site: Site, tags: list[_Tag]) -> None:

@@ -8,9 +8,11 @@ from urllib.parse import urlsplit
 
 from trillm.backends.base import Backend, Card, Cards, Signs, Site, models
 from trillm.errors import UpstreamFailed
-from trillm.models import Found
+from trillm.models import Found, Operation
 from trillm.wire.control import Answer
 
+# Of the clouds, those whose word there is for it. Any other is asked chat completions, which it has for sure.
+_SPOKEN_BY = {"api.openai.com": frozenset({Operation.RESPONSES, Operation.RESPONSE_TOKENS})}
 # Clouds keep the version in several places: /openai/v1, /v1beta/openai, /api/paas/v4.
 _VERSION = re.compile(r"/v\d\w*(/|$)")
 
@@ -31,7 +33,8 @@ class OpenAI(Backend):
         cards = _cards(await site.good("/models"))
         if cards is None:
             raise UpstreamFailed(f"GET {site.root}/models answers, but not with a list of models")
-        return Found(self.kind, models=models(cards))
+        spoken = _SPOKEN_BY.get(urlsplit(site.url).hostname or "", frozenset())
+        return Found(self.kind, models=models(cards), speaks=spoken)
 
     def root(self, url: str) -> str:
         """Everything hangs under the base."""

@@ -1,7 +1,8 @@
 """The dialects by name: what each does with a request, an answer, a stream, an error."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from attrs import frozen
@@ -15,6 +16,7 @@ from trillm.dialects.responses import errors as responses_errors
 from trillm.dialects.responses import reply as responses_reply
 from trillm.dialects.responses import request as responses_request
 from trillm.errors import TrillmError
+from trillm.models import Operation
 from trillm.sse import Scanner
 
 
@@ -29,6 +31,8 @@ class Dialect:
         scanner: makes the scanner for a stream of a server that speaks it.
         envelope: ``(error, request_id)`` → the error as a JSON object.
         error_event: ``(error)`` → the bytes that end a passed-through stream when something went wrong.
+        needs_memory: ``(request)`` → whether it refers to what only a server that speaks the dialect may remember.
+        id_header: under which name its clients look for the request id, if not ``x-request-id``.
     """
 
     to_chat: Callable[[bytes, str], bytes]
@@ -37,6 +41,8 @@ class Dialect:
     scanner: Callable[[], Scanner]
     envelope: Callable[[TrillmError, str], dict[str, Any]]
     error_event: Callable[[TrillmError], bytes]
+    needs_memory: Callable[[bytes], bool] = lambda _request: False
+    id_header: bytes | None = None
 
 
 RESPONSES = Dialect(
@@ -46,6 +52,7 @@ RESPONSES = Dialect(
     scanner=partial(typed.TypedScanner, vocabulary=typed.RESPONSES),
     envelope=lambda error, _request_id: error.envelope(),
     error_event=responses_errors.error_event,
+    needs_memory=responses_request.needs_memory,
 )
 MESSAGES = Dialect(
     to_chat=messages_request.to_chat,
@@ -54,4 +61,15 @@ MESSAGES = Dialect(
     scanner=partial(typed.TypedScanner, vocabulary=typed.MESSAGES),
     envelope=messages_errors.envelope,
     error_event=messages_errors.error_event,
+    id_header=b"request-id",
+)
+
+#: By what is asked for. What is not here is said in OpenAI's usual way, which every server knows.
+DIALECTS: Mapping[Operation, Dialect] = MappingProxyType(
+    {
+        Operation.RESPONSES: RESPONSES,
+        Operation.RESPONSE_TOKENS: RESPONSES,
+        Operation.MESSAGES: MESSAGES,
+        Operation.MESSAGE_TOKENS: MESSAGES,
+    }
 )

@@ -7,7 +7,7 @@ themselves are passed through, and this tells whether what they send is content,
 from typing import Any
 
 import msgspec
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from trillm.sse import Frame, Kind, Scanner, Usage
 
@@ -35,6 +35,12 @@ class _Event(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(_Event, strict=False).decode
 _NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def whole_usage(body: bytes) -> Usage | None:
+    """Return the token counts of a whole answer, where they can be read."""
+    read = _read(body)
+    return _counted(read.usage) if read else None
 
 
 @frozen
@@ -90,6 +96,7 @@ class TypedScanner(Scanner):
     """
 
     vocabulary: Vocabulary = RESPONSES
+    _usage: Usage | None = field(default=None, init=False)
 
     @property
     def complete(self) -> bool:
@@ -113,7 +120,8 @@ class TypedScanner(Scanner):
             self.failed = True
             return Frame(kind, raw, error=_error(read))
         self.done = kind is Kind.DONE
-        return Frame(kind, raw, usage=_usage(read))
+        self._usage = _added(self._usage, _usage(read))
+        return Frame(kind, raw, usage=self._usage)
 
 
 def _read(data: bytes) -> _Event | None:
@@ -148,5 +156,16 @@ def _error(read: _Event) -> object:
 
 def _usage(read: _Event) -> Usage | None:
     holder = read.response or read.message
-    counts = read.usage or (holder.usage if isinstance(holder, _Holder) else None)
+    return _counted(read.usage or (holder.usage if isinstance(holder, _Holder) else None))
+
+
+def _counted(counts: _Counts | None) -> Usage | None:
     return Usage(counts.input_tokens, counts.output_tokens) if counts else None
+
+
+def _added(known: Usage | None, more: Usage | None) -> Usage | None:
+    """Return the newest of each: Anthropic tells the prompt's tokens at the beginning and the answer's at the end."""
+    if known is None or more is None:
+        return more or known
+    prompt = known.prompt_tokens if more.prompt_tokens is None else more.prompt_tokens
+    return Usage(prompt, known.completion_tokens if more.completion_tokens is None else more.completion_tokens)

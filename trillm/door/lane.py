@@ -18,9 +18,9 @@ from trillm.door.tls import speaks_http_2
 from trillm.errors import NotFound, RequestTimeout, TrillmError
 from trillm.gateway.access import Access
 from trillm.gateway.call import Call, read_call, request_id
-from trillm.gateway.envelopes import envelope_of
-from trillm.gateway.gateway import Gateway, send_error
-from trillm.gateway.paths import PATHS
+from trillm.gateway.envelopes import send_error
+from trillm.gateway.gateway import Gateway
+from trillm.gateway.paths import PATHS, asked_at
 from trillm.gateway.reply import ClientLeft
 from trillm.wire import answer
 from trillm.wire.net import RECEIVE_BYTES, RawStream, transport
@@ -280,8 +280,7 @@ class _Conversation:
         reply = LaneReply(self.stream, closing=not (at_edge and head is not None and head.keep_alive))
         given = None if head is None else head.get(b"x-request-id")
         try:
-            envelope = envelope_of(error, _OPERATIONS.get(head.path) if head else None, body)
-            await send_error(reply, error, [(b"x-request-id", request_id(given).encode())], envelope)
+            await send_error(reply, error, request_id(given), [], asked_at(head.path) if head else None, body)
         except ClientLeft:
             return False
         if reply.closing:

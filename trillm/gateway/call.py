@@ -13,6 +13,7 @@ import msgspec
 import trio
 from attrs import define, field
 
+from trillm.dialects.dialect import DIALECTS, Dialect
 from trillm.dialects.embedding.inputs import check_inputs
 from trillm.dialects.members import Members, take, without_nulls
 from trillm.dialects.ranking.request import read_ranking
@@ -22,7 +23,9 @@ from trillm.gateway.reply import Headers
 from trillm.models import Operation
 
 #: Request headers that concern the backend too. Everything else is between the caller and us.
-FORWARDED = frozenset({b"traceparent", b"tracestate", b"baggage", b"openai-beta"})
+FORWARDED = frozenset({
+    b"traceparent", b"tracestate", b"baggage", b"openai-beta", b"anthropic-version", b"anthropic-beta"
+})  # fmt: skip
 
 #: No model is called anything longer, and what a caller calls it goes into the log.
 MAX_MODEL_CHARS = 1000
@@ -46,6 +49,7 @@ class Call:
         forwarded: headers for the backend.
         received: ``trio.current_time()`` when the request had arrived.
         retrieval: of a ranking all of it, of a call for embeddings what decides its way; None for anything else.
+        dialect: what the caller speaks, unless that is what all servers do.
     """
 
     id: str
@@ -58,6 +62,7 @@ class Call:
     forwarded: Headers = field(factory=list, repr=False)
     received: float = field(factory=trio.current_time)
     retrieval: "Ranking | EmbeddingsPeek | None" = field(default=None, repr=False)
+    dialect: Dialect | None = None
 
 
 class _Peek(msgspec.Struct):
@@ -96,14 +101,27 @@ class EmbeddingsPeek(_Peek, kw_only=True):
         return bytes(self.dimensions) not in {b"", b"null"}
 
 
+class _Responses(_Peek, kw_only=True):
+    input: msgspec.Raw
+
+
+class _Messages(_Peek, kw_only=True):
+    messages: msgspec.Raw
+    max_tokens: int
+
+
 _DECODERS: dict[Operation, msgspec.json.Decoder[Any]] = {
     Operation.CHAT: msgspec.json.Decoder(_Chat),
     Operation.COMPLETIONS: msgspec.json.Decoder(_Completions),
     Operation.EMBEDDINGS: msgspec.json.Decoder(EmbeddingsPeek),
     Operation.RERANK: msgspec.json.Decoder(Members),
+    Operation.RESPONSES: msgspec.json.Decoder(_Responses),
+    Operation.RESPONSE_TOKENS: msgspec.json.Decoder(_Responses),
+    Operation.MESSAGES: msgspec.json.Decoder(_Messages),
+    Operation.MESSAGE_TOKENS: msgspec.json.Decoder(_Chat),
 }
 _text = msgspec.json.Decoder(str)
-_STREAMED = (Operation.CHAT, Operation.COMPLETIONS)
+_STREAMED = (Operation.CHAT, Operation.COMPLETIONS, Operation.RESPONSES, Operation.MESSAGES)
 
 _ARRAY = re.compile(rb"\[")
 _STRING_OR_ARRAY = re.compile(rb"[\"\[]")
@@ -136,6 +154,7 @@ def read_call(
         caller=caller,
         retrieval=retrieval,
         forwarded=[(name, known[name]) for name in FORWARDED.intersection(known)],
+        dialect=DIALECTS.get(operation),
     )
 
 
@@ -194,10 +213,12 @@ def _read_ranking(body: Members) -> tuple[_Peek, Ranking]:
 def _check_members(operation: Operation, peek: Any) -> None:
     _check_model(peek.model)
     match operation:
-        case Operation.CHAT:
+        case Operation.CHAT | Operation.MESSAGES | Operation.MESSAGE_TOKENS:
             _check("messages", "an array", _ARRAY, peek.messages)
         case Operation.COMPLETIONS:
             _check("prompt", "a string or an array", _STRING_OR_ARRAY, peek.prompt)
+        case Operation.RESPONSES | Operation.RESPONSE_TOKENS:
+            _check("input", "a string or an array", _STRING_OR_ARRAY, peek.input)
         case Operation.EMBEDDINGS:
             _check("input", "a string or an array", _STRING_OR_ARRAY, peek.input)
             check_inputs(peek.input)

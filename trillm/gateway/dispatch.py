@@ -20,9 +20,11 @@ from trillm.gateway.plain import PlainAnswer, read_plain
 from trillm.gateway.reply import Reply
 from trillm.gateway.retry import Attempts
 from trillm.gateway.stream import StreamRelay, no_stream
+from trillm.gateway.translation import answered, asked_of, listener
 from trillm.metrics import Metrics
 from trillm.pool.catalog import Entry
 from trillm.pool.pool import Lease, Pool
+from trillm.sse import Scanner
 from trillm.wire.exchange import Connections, Exchange
 from trillm.wire.pump import Pump
 
@@ -115,24 +117,30 @@ class Dispatch:
             lease.failed(UpstreamFailed(f"the latency budget was spent in phase '{phase}'"))
 
     async def _exchange(self, lease: Lease) -> PlainAnswer | None:
-        phase = Phase.FIRST_TOKEN if self.call.stream else Phase.TOTAL
-        async with self.connections.exchange(outgoing(self.call, lease), self.budget, phase) as exchange:
+        call, dialect = self.call, self.call.dialect
+        asked = call if dialect is None else asked_of(lease.member, lease.model, call, dialect)
+        phase = Phase.FIRST_TOKEN if call.stream else Phase.TOTAL
+        async with self.connections.exchange(outgoing(asked, lease), self.budget, phase) as exchange:
             self.journey.connected = exchange.connected
             if exchange.status >= 300:
                 raise await refusal(exchange, lease.member.backend)
             answer = None
-            if self.call.stream:
-                await self._relay(lease, exchange)
+            if call.stream:
+                await self._relay(asked, lease, exchange)
             else:
-                answer = await read_plain(self.call, lease, exchange, self.journey)
+                answer = await read_plain(asked, lease, exchange, self.journey)
+                if dialect is not None:
+                    answer = answered(answer, call, asked, dialect, self.journey)
         lease.member.first_token.add(self.journey.first_token_since_lease_s)
         return answer
 
-    async def _relay(self, lease: Lease, exchange: Exchange) -> None:
+    async def _relay(self, asked: Call, lease: Lease, exchange: Exchange) -> None:
         error = await no_stream(lease.member.backend, exchange)
         if error is not None:
             raise error
-        await StreamRelay(self.call, lease, exchange, self.reply, self.journey, self.budget, self.pump).run()
+        call, dialect = self.call, self.call.dialect
+        listens = (Scanner(), None) if dialect is None else listener(call, asked, dialect, self.journey)
+        await StreamRelay(asked, lease, exchange, self.reply, self.journey, self.budget, self.pump, *listens).run()
 
     async def _before_next(self, failed: UpstreamFailed) -> None:
         """Wait as long as is wise before the next attempt; raise ``failed`` if there should be none."""

@@ -8,9 +8,7 @@ upstream connection, slot, record.
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
-import msgspec
 import trio
 from attrs import define, field
 
@@ -28,12 +26,13 @@ from trillm.errors import (
 )
 from trillm.gateway.call import Call
 from trillm.gateway.dispatch import Dispatch
-from trillm.gateway.envelopes import envelope_of
+from trillm.gateway.envelopes import send_error
 from trillm.gateway.journey import Journey, Outcome, RequestFinished, count
 from trillm.gateway.limits import Limits, open_budget
 from trillm.gateway.reply import ClientLeft, Headers, Reply
 from trillm.gateway.retrieval import retrieve
 from trillm.gateway.retry import Attempts, RetryTokens
+from trillm.gateway.translation import speakers
 from trillm.metrics import Metrics
 from trillm.pool.pool import Pool
 from trillm.wire.exchange import Connections
@@ -111,6 +110,8 @@ class Gateway:
         if self.stopping:
             raise Stopping("trillm is stopping; try again in a moment.")
         entry = self.pool.catalog.resolve(call.model, call.operation)
+        if call.dialect is not None:
+            entry = speakers(entry, call, call.dialect)
         limits = self.limits()
         budget = open_budget(call, entry, limits)
         self._retry_tokens.earn()
@@ -135,18 +136,17 @@ class Gateway:
             return
         try:
             if not reply.started:
-                envelope = envelope_of(error, call.operation, call.body)
-                await send_error(reply, error, self._context(call, journey), envelope)
+                await send_error(reply, error, call.id, self._context(journey), call.operation, call.body)
                 journey.status = error.status
             elif call.stream and not journey.torn:
-                await reply.finish(b"data: " + msgspec.json.encode(error.envelope()) + b"\n\n")
+                await reply.finish(journey.stream_error(error))
             else:
                 reply.abort()
         except ClientLeft:
             journey.outcome = Outcome.CLIENT_GONE
 
-    def _context(self, call: Call, journey: Journey) -> Headers:
-        headers = [(b"x-request-id", call.id.encode()), (b"server-timing", journey.server_timing())]
+    def _context(self, journey: Journey) -> Headers:
+        headers = [(b"server-timing", journey.server_timing())]
         if journey.server is not None:
             headers.append((b"x-trillm-server", journey.server.encode()))
         return headers
@@ -157,14 +157,6 @@ class Gateway:
         count(self.metrics, journey, times)
         self.publish(RequestFinished(journey))
         logs.info(log, "request", journey.fields(times))
-
-
-async def send_error(reply: Reply, error: TrillmError, headers: Headers, envelope: dict[str, Any]) -> None:
-    """Answer with ``error``, told in an ``envelope``; for faces too, when a request never becomes a call."""
-    body = msgspec.json.encode(envelope)
-    headers = [(b"content-type", b"application/json"), *headers, *error.headers()]
-    await reply.start(error.status, headers, length=len(body))
-    await reply.finish(body)
 
 
 def _note(journey: Journey, error: TrillmError) -> None:

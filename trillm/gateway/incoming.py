@@ -3,6 +3,7 @@
 from trillm.backends.base import Backend
 from trillm.errors import TrillmError
 from trillm.gateway.call import Call
+from trillm.gateway.envelopes import id_headers
 from trillm.gateway.journey import Journey
 from trillm.gateway.reply import Headers
 from trillm.wire.exchange import Exchange
@@ -28,7 +29,7 @@ def reply_headers(call: Call, headers: Headers, journey: Journey) -> Headers:
     passed = [h for h in headers if h[0] not in _OURS and not h[0].startswith(b"access-control-")]
     return [
         *passed,
-        (b"x-request-id", call.id.encode()),
+        *id_headers(call.id, call.dialect),
         (b"x-trillm-server", (journey.server or "").encode()),
         (b"server-timing", journey.server_timing()),
     ]

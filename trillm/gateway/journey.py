@@ -1,12 +1,15 @@
 """What happened to one request: its timings and how it ended. A plain record, kept by the gateway."""
 
 import enum
+from collections.abc import Callable
 from typing import NamedTuple
 
 import trio
 from attrs import define, field
 
+from trillm.errors import TrillmError
 from trillm.gateway.call import Call
+from trillm.gateway.envelopes import error_event
 from trillm.metrics import Metrics
 from trillm.pool.member import Member
 from trillm.pool.pool import Lease
@@ -46,6 +49,8 @@ class Journey:
     error: str | None = None
     usage: Usage | None = None
     malformed: int = 0
+    #: What ends a stream that has begun, when something goes wrong.
+    stream_error: Callable[[TrillmError], bytes] = error_event
     torn: bool = False  # a piece of the reply has begun to go out
     ended: float | None = None
 

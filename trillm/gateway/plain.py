@@ -60,6 +60,7 @@ async def read_plain(call: Call, lease: Lease, exchange: Exchange, journey: Jour
     error = backend.hidden_error(body)
     if error is not None:
         raise error
+    body = backend.reply_body(call.operation, body)
     journey.usage = _usage(body, exchange)
     journey.content()
     headers = [(b"content-type", b"application/json"), *reply_headers(call, exchange.headers, journey)]

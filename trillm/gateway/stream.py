@@ -13,6 +13,7 @@ from attrs import define, field
 
 from trillm.backends.base import Backend
 from trillm.budget import Budget, Phase
+from trillm.dialects.blocks import Retelling
 from trillm.errors import BudgetSpent, TrillmError, UpstreamFailed
 from trillm.gateway.call import Call
 from trillm.gateway.incoming import MAX_ERROR_BYTES, content_type, reply_headers
@@ -55,6 +56,8 @@ class StreamRelay:
         journey: filled in.
         budget: told when content flows.
         pump: carries the bytes once it does, if there is one.
+        scanner: understands it.
+        retelling: tells it in the caller's dialect, where that is not the server's.
     """
 
     call: Call
@@ -64,7 +67,8 @@ class StreamRelay:
     journey: Journey
     budget: Budget
     pump: Pump | None
-    _scanner: Scanner = field(factory=Scanner, init=False)
+    _scanner: Scanner
+    _retelling: Retelling | None = None
     #: What is to be sent on next.
     _held: list[bytes] = field(factory=list, init=False)
     _has_content: bool = field(default=False, init=False)
@@ -117,7 +121,7 @@ class StreamRelay:
         if frame.kind in _CONTENT:
             self._has_content = True
         if frame.kind is not Kind.COMMENT or self.reply.started:  # a keep-alive must not commit us to a 200
-            self._held.append(frame.raw)
+            self._held.append(frame.raw if self._retelling is None else self._retelling.feed(frame))
 
     async def _settle(self) -> None:
         """Do what was seen asks for: send, finish, or fail."""
@@ -139,7 +143,7 @@ class StreamRelay:
         """The response has ended; was that the end of the stream?"""
         if not self._scanner.complete:
             raise UpstreamFailed("the server's stream ended without saying that it was finished")
-        await self._finish(DONE)
+        await self._finish(DONE if self._retelling is None else self._retelling.finish())
 
     async def _send(self, out: bytes) -> None:
         await self._start()

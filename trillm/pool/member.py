@@ -9,7 +9,7 @@ from attrs import define, field
 
 from trillm.backends import KINDS
 from trillm.backends.base import Backend
-from trillm.models import Found, Model
+from trillm.models import Found, Model, Operation
 from trillm.pool.breaker import Breaker
 from trillm.pool.latency import Window
 from trillm.registry.document import Server
@@ -99,6 +99,10 @@ class Member:
     def models_known(self) -> bool:
         """Whether :attr:`models` can be relied on to be everything it serves."""
         return bool(self.server.models) or self.found is not None
+
+    def speaks(self, operation: Operation) -> bool:
+        """Tell whether it was found to know an operation that not every server knows."""
+        return self.found is not None and operation in self.found.speaks
 
     def usable(self, now: float) -> bool:
         """Tell whether a request may be sent to it at all at ``now``, slots aside."""

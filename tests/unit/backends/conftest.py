@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from trillm.models import Capability, Found, Model
+from trillm.models import Capability, Found, Model, Operation
 
 RECORDED = Path(__file__).parent / "recorded"
 
@@ -51,7 +51,8 @@ def found(data: Mapping[str, Any]) -> Found:
         Model(each["id"], frozenset(map(Capability, each["capabilities"])), each["context_length"])
         for each in data["models"]
     )
-    return Found(data["kind"], data["version"], tuple(models), data["slots"], data.get("max_batch"))
+    speaks = frozenset(map(Operation, data.get("speaks", ())))
+    return Found(data["kind"], data["version"], tuple(models), data["slots"], data.get("max_batch"), speaks)
 
 
 @pytest.fixture

@@ -7,6 +7,19 @@ from trillm.models import Operation
 
 CHAT, EMBEDDINGS, RERANK = Operation.CHAT, Operation.EMBEDDINGS, Operation.RERANK
 
+PATHS = {
+    Operation.CHAT: "/chat/completions",
+    Operation.COMPLETIONS: "/completions",
+    Operation.EMBEDDINGS: "/embeddings",
+    Operation.RERANK: "/rerank",
+    Operation.RESPONSES: "/responses",
+    Operation.MESSAGES: "/messages",
+    Operation.RESPONSE_TOKENS: "/responses/input_tokens",
+    Operation.MESSAGE_TOKENS: "/messages/count_tokens",
+}
+#: What some kind has under a path, and in a body, of its own.
+OWN_WAYS = {("vllm", Operation.RESPONSE_TOKENS)}
+
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_every_kind_is_complete(kind):
@@ -36,12 +49,8 @@ def test_the_usual_ports_are_those_the_servers_document():
     "url", ["http://h.example:1", "http://h.example:1/", "http://h.example:1/v1", "http://h.example:1/v1/"]
 )
 def test_openai_paths_hang_under_v1_however_the_address_is_given(kind, url):
-    assert [KINDS[kind].endpoint(url, op) for op in Operation] == [
-        "http://h.example:1/v1/chat/completions",
-        "http://h.example:1/v1/completions",
-        "http://h.example:1/v1/embeddings",
-        "http://h.example:1/v1/rerank",
-    ]
+    endpoints = [KINDS[kind].endpoint(url, op) for op in Operation if (kind, op) not in OWN_WAYS]
+    assert endpoints == [f"http://h.example:1/v1{path}" for op, path in PATHS.items() if (kind, op) not in OWN_WAYS]
 
 
 @pytest.mark.parametrize(
@@ -53,6 +62,7 @@ def test_openai_paths_hang_under_v1_however_the_address_is_given(kind, url):
         ("openai", "https://c.example/v2", RERANK, "https://c.example/v2/rerank"),
         ("openai", "https://v1.example", CHAT, "https://v1.example/v1/chat/completions"),
         ("vllm", "https://h.example/team/vllm/v1", RERANK, "https://h.example/team/vllm/v1/rerank"),
+        ("vllm", "http://h.example/v1", Operation.RESPONSE_TOKENS, "http://h.example/tokenize"),
         ("tei", "http://h.example:3000", RERANK, "http://h.example:3000/rerank"),
         ("tei", "http://h.example:3000/v1", RERANK, "http://h.example:3000/rerank"),
         ("tei", "http://h.example:3000/v1", EMBEDDINGS, "http://h.example:3000/v1/embeddings"),
@@ -64,8 +74,10 @@ def test_addresses_with_ways_of_their_own(kind, url, operation, endpoint):
     assert KINDS[kind].endpoint(url, operation) == endpoint
 
 
-@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"tei", "ollama"}))
-@pytest.mark.parametrize("operation", Operation)
+@pytest.mark.parametrize(
+    ("kind", "operation"),
+    [(kind, op) for kind in sorted(set(KINDS) - {"tei", "ollama"}) for op in Operation if (kind, op) not in OWN_WAYS],
+)
 def test_bodies_pass_untouched(kind, operation):
     body = b'{"max_completion_tokens": 5, "documents": []}'
     assert KINDS[kind].request_body(operation, body, "m") is body

@@ -13,14 +13,19 @@ from trillm.errors import BadRequest
 from trillm.gateway.call import read_call, request_id, with_model
 from trillm.models import Operation
 
-CHAT, COMPLETIONS, EMBEDDINGS, RERANK = Operation
+CHAT, COMPLETIONS, EMBEDDINGS, RERANK, RESPONSES, MESSAGES, RESPONSE_TOKENS, MESSAGE_TOKENS = Operation
 
 GOOD = {
     CHAT: {"model": "m", "messages": [{"role": "user", "content": "Hi"}]},
     COMPLETIONS: {"model": "m", "prompt": "Once"},
     EMBEDDINGS: {"model": "m", "input": "text"},
     RERANK: {"model": "m", "query": "q", "documents": ["a", {"text": "b"}]},
+    RESPONSES: {"model": "m", "input": "Hi"},
+    MESSAGES: {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 9},
+    RESPONSE_TOKENS: {"model": "m", "input": [{"role": "user", "content": "Hi"}]},
+    MESSAGE_TOKENS: {"model": "m", "messages": [{"role": "user", "content": "Hi"}]},
 }
+STREAMED = {CHAT, COMPLETIONS, RESPONSES, MESSAGES}
 
 
 def read(body, operation=CHAT, *headers):
@@ -69,11 +74,9 @@ def test_what_is_unknown_or_optional_is_let_pass(operation, members):
     assert read(GOOD[operation] | members, operation).model == "m"
 
 
-@pytest.mark.parametrize(
-    ("operation", "streams"), [(CHAT, True), (COMPLETIONS, True), (EMBEDDINGS, False), (RERANK, False)]
-)
-def test_only_what_can_be_streamed_is(operation, streams):
-    assert read(GOOD[operation] | {"stream": True}, operation).stream is streams
+@pytest.mark.parametrize("operation", Operation)
+def test_only_what_can_be_streamed_is(operation):
+    assert read(GOOD[operation] | {"stream": True}, operation).stream is (operation in STREAMED)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from trillm.gateway.limits import Limits, limits_of, narrow, open_budget
 from trillm.models import Operation
 from trillm.registry.document import Budgets
 
-CHAT, COMPLETIONS, EMBEDDINGS, RERANK = Operation
+CHAT, COMPLETIONS, EMBEDDINGS, RERANK, *_ = Operation
 
 
 def a_call(operation=CHAT, *, model="m", stream=False, budget_s=None) -> Call:

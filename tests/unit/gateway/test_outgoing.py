@@ -13,7 +13,7 @@ from trillm.models import Operation
 from trillm.wire.exchange import Request
 from trillm.wire.net import Origin
 
-CHAT, COMPLETIONS, EMBEDDINGS, RERANK = Operation
+CHAT, COMPLETIONS, EMBEDDINGS, RERANK, *_ = Operation
 CLOUD = Origin("https", "cloud.example", 443)
 HELLO = b'{"model":"m",  "messages":[{"role":"user","content":"caf\\u00e9"}], "x_mine":1.0}'
 

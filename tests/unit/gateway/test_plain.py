@@ -12,6 +12,7 @@ from support.gateways import (
 )
 from support.servers import ok
 
+from trillm.dialects.dialect import DIALECTS
 from trillm.gateway.journey import Outcome
 from trillm.models import Operation
 
@@ -29,7 +30,7 @@ async def test_a_whole_answer_goes_through_untouched(autojump_clock, nursery):
     assert rig.connections.idle_count() == 1
 
 
-@pytest.mark.parametrize("operation", [Operation.CHAT, Operation.COMPLETIONS, Operation.EMBEDDINGS])
+@pytest.mark.parametrize("operation", [op for op in Operation if op not in DIALECTS and op is not Operation.RERANK])
 async def test_every_operation_that_passes_through_is_answered(operation, autojump_clock, nursery):
     rig = one(nursery, GOOD)
     assert (await rig.ask(a_call(operation))).status == 200

@@ -272,9 +272,10 @@ def test_a_target_needs_both_parts(text):
         Target.parse(text)
 
 
-def test_completions_share_the_budget_of_chat():
+def test_whatever_ends_in_a_chat_has_the_budget_of_chat():
     budgets = Budgets(chat=1, embeddings=2)
-    assert [budgets.for_operation(operation) for operation in Operation] == [1, 1, 2, None]
+    others = {Operation.EMBEDDINGS: 2, Operation.RERANK: None}
+    assert [budgets.for_operation(operation) for operation in Operation] == [others.get(op, 1) for op in Operation]
 
 
 def test_servers_and_routes_come_and_go_without_touching_the_document_they_came_from():

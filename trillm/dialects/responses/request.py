@@ -55,6 +55,11 @@ def to_chat(body: bytes, model: str) -> bytes:
     return msgspec.json.encode({name: value for name, value in chat.items() if value is not None})
 
 
+def needs_memory(body: bytes) -> bool:
+    """Tell whether a request refers to what a server would have to remember; seldom wrong, and then harmless."""
+    return any(b'"%b"' % name.encode() in body for name in (*_REFUSED, "background", "item_reference"))
+
+
 def _messages(ask: Ask) -> list[Message]:
     """Return the conversation; all that is said to the model before it begins is one system message."""
     items = [Item(role="user", content=msgspec.Raw(msgspec.json.encode(ask.input)))]
