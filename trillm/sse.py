@@ -19,7 +19,9 @@ class Kind(enum.Enum):
     """What one frame says."""
 
     META = "meta"  # a chunk without content: the role, an empty delta, usage
-    CONTENT = "content"  # a token, reasoning, a piece of a tool call, an object of unknown shape
+    CONTENT = "content"  # a token, an object of unknown shape
+    THOUGHT = "thought"  # content that is reasoning
+    CALL = "call"  # content that is a piece of a tool call
     FINISH = "finish"  # a chunk with a finish_reason (it may carry content too)
     ERROR = "error"  # the server reports that it failed
     DONE = "done"  # [DONE]
@@ -73,6 +75,7 @@ class _Chunk(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Chunk, strict=False).decode
 _NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NOTHING = (b"null", b'""', b"[]", b"{}")
+_MARKED = {"tool_calls": Kind.CALL, "reasoning": Kind.THOUGHT, "reasoning_content": Kind.THOUGHT}
 
 
 @define
@@ -189,8 +192,8 @@ class Scanner:
                 self._choices[choice.index] = True
                 continue
             self._choices.setdefault(choice.index, False)
-            if kind is Kind.META and _has_content(choice):
-                kind = Kind.CONTENT
+            if kind is Kind.META:
+                kind = _said(choice)
         return Frame(kind, raw, None, chunk.usage)
 
 
@@ -213,14 +216,16 @@ def _fields(event: bytes) -> tuple[bytes, bytes, bytes]:
     return b"".join(names[-1:]), b"\n".join(data).strip(), b"".join(b"data: %b\n" % line for line in data) + b"\n"
 
 
-def _has_content(choice: _Choice) -> bool:
+def _said(choice: _Choice) -> Kind:
     if choice.text:
-        return True
-    # Not any(…), whose generator takes longer than the one or two members there are.
-    for name, value in (choice.delta or {}).items():  # noqa: SIM110
+        return Kind.CONTENT
+    kind = Kind.META
+    for name, value in (choice.delta or {}).items():
         if name != "role" and bytes(value) not in _NOTHING:
-            return True
-    return False
+            if name in _MARKED:
+                return _MARKED[name]
+            kind = Kind.CONTENT
+    return kind
 
 
 def _error_of(chunk: _Chunk) -> Any:

@@ -18,6 +18,7 @@ from trillm import errors
 from trillm.api import status
 from trillm.api.page import render_page
 from trillm.api.reply import Answer, Connection
+from trillm.dialects.dialect import dialect_of
 from trillm.gateway.access import Access, Caller
 from trillm.gateway.call import read_call, request_id
 from trillm.gateway.envelopes import envelope_of, id_headers
@@ -179,7 +180,7 @@ def _error(error: errors.TrillmError, body: bytes = b"") -> Response:
     operation = asked_at(request.path.encode())
     given = request_id(dict(wire_headers()).get(b"x-request-id"))
     response = _json(envelope_of(error, given, operation, body), http_status=error.status)
-    for name, value in [*id_headers(given, operation), *error.headers()]:
+    for name, value in [*id_headers(given, dialect_of(operation)), *error.headers()]:
         response.headers[name.decode()] = value.decode()
     if isinstance(error, errors.TooLarge | errors.RequestTimeout):
         # What is left of the body is not worth reading.

@@ -13,6 +13,7 @@ from attrs import field, frozen
 
 from trillm.backends import failures
 from trillm.backends.failures import Correction, Headers
+from trillm.dialects.mending import mended, renamed_thoughts
 from trillm.dialects.ranking.values import Question
 from trillm.errors import BadRequest, TrillmError, UpstreamFailed
 from trillm.models import Capability, Found, Model, Operation
@@ -160,6 +161,10 @@ class Backend:
     encodes_base64: ClassVar[bool] = True
     #: Whether it overlooks ``dimensions``, and answers with vectors of another length than was asked for.
     overlooks_dimensions: ClassVar[bool] = False
+    #: The name under which it reads the thoughts of earlier answers, where it knows one only.
+    thoughts: ClassVar[str | None] = None
+    #: Whether it may be asked for the token counts of a stream whose caller did not ask.
+    counts_streams: ClassVar[bool] = True
 
     def recognises(self, signs: Signs) -> bool:
         """Tell from the answers to all kinds' ``signs`` whether this is such a server; by content, not status."""
@@ -206,15 +211,17 @@ class Backend:
         Raises:
             BadRequest: it cannot be translated.
         """
-        return body
+        return (
+            body if self.thoughts is None or operation is not Operation.CHAT else renamed_thoughts(body, self.thoughts)
+        )
 
-    def reply_body(self, operation: Operation, body: bytes) -> bytes:  # noqa: ARG002  # for overrides
+    def reply_body(self, operation: Operation, body: bytes) -> bytes:
         """Translate a whole 200 answer back, that of a ranking excepted.
 
         Raises:
             UpstreamFailed: the answer makes no sense.
         """
-        return body
+        return mended(body) if operation is Operation.CHAT else body
 
     def ranking_request(self, question: Question, model: str) -> bytes:
         """Return a ranking as this kind of server is asked for it; the default is Cohere's and Jina's way.

@@ -66,6 +66,7 @@ class LlamaCpp(Backend):
     signs = ("/props",)
     scores_are_logits = True
     overlooks_dimensions = True
+    thoughts = "reasoning_content"
     corrections = (
         # Requests that are wrong, answered as if the server were.
         Correction(500, "image input is not supported", 400, "model_not_capable"),
@@ -95,7 +96,7 @@ class LlamaCpp(Backend):
         else:
             can = await _capabilities(site, props)
             speaks = await _speaks(site) if Capability.CHAT in can else frozenset()
-        return Found(self.kind, props.build_info, models(cards, can), props.total_slots, speaks)
+        return Found(self.kind, props.build_info, models(cards, can), props.total_slots, speaks=speaks)
 
 
 async def _capabilities(site: Site, props: _Props) -> frozenset[Capability]:

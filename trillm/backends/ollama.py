@@ -52,6 +52,7 @@ class Ollama(Backend):
     signs = ("/",)
     health = "/api/version"
     takes_token_ids = False
+    thoughts = "reasoning"
     corrections = (Correction(404, "model ", 404, "model_not_found"),)
 
     def recognises(self, signs: Signs) -> bool:
@@ -66,8 +67,9 @@ class Ollama(Backend):
         offered = tuple(Model(tag.name, _capabilities(site, tag)) for tag in tags)
         return Found(self.kind, version, offered, speaks=_speaks(version))
 
-    def request_body(self, operation: Operation, body: bytes, model: str) -> bytes:  # noqa: ARG002  # an override
-        """Give the limit on the answer's length its old name."""
+    def request_body(self, operation: Operation, body: bytes, model: str) -> bytes:
+        """Give the limit on the answer's length its old name, and thoughts theirs."""
+        body = super().request_body(operation, body, model)
         if operation is not Operation.CHAT or b'"max_completion_tokens"' not in body:
             return body
         fields = fields_of(body)

@@ -23,6 +23,7 @@ class OpenAI(Backend):
     kind = "openai"
     title = "The OpenAI-compatible server"
     health = "/models"
+    counts_streams = False  # some refuse what they do not know
 
     def recognises(self, signs: Signs) -> bool:
         """Tell by a list of models."""

@@ -73,3 +73,8 @@ DIALECTS: Mapping[Operation, Dialect] = MappingProxyType(
         Operation.MESSAGE_TOKENS: MESSAGES,
     }
 )
+
+
+def dialect_of(operation: Operation | None) -> Dialect | None:
+    """Return what callers of ``operation`` speak, if that is not OpenAI's usual way."""
+    return None if operation is None else DIALECTS.get(operation)

@@ -113,6 +113,9 @@ class TypedScanner(Scanner):
             return Frame(Kind.MALFORMED, b"")
         return self._typed(name or read.type or "", read, data)
 
+    def _chunk(self, _payload: bytes, raw: bytes) -> Frame:
+        return self._frame(raw)
+
     def _typed(self, name: str, read: _Event, data: bytes) -> Frame:
         raw = b"event: %b\ndata: %b\n\n" % (name.encode(), data) if name else b"data: %b\n\n" % data
         kind = Kind.ERROR if not name and read.error else self.vocabulary.kind(name)

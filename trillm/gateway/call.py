@@ -13,7 +13,7 @@ import msgspec
 import trio
 from attrs import define, field
 
-from trillm.dialects.dialect import DIALECTS, Dialect
+from trillm.dialects.dialect import Dialect, dialect_of
 from trillm.dialects.embedding.inputs import check_inputs
 from trillm.dialects.members import Members, take, without_nulls
 from trillm.dialects.ranking.request import read_ranking
@@ -50,6 +50,7 @@ class Call:
         received: ``trio.current_time()`` when the request had arrived.
         retrieval: of a ranking all of it, of a call for embeddings what decides its way; None for anything else.
         dialect: what the caller speaks, unless that is what all servers do.
+        uncounted: whether it is a stream of chat completions whose caller says nothing about token counts.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Call:
     received: float = field(factory=trio.current_time)
     retrieval: "Ranking | EmbeddingsPeek | None" = field(default=None, repr=False)
     dialect: Dialect | None = None
+    uncounted: bool = False
 
 
 class _Peek(msgspec.Struct):
@@ -71,15 +73,27 @@ class _Peek(msgspec.Struct):
     model: str
     stream: bool | None = False
 
+    @property
+    def uncounted(self) -> bool:
+        return False
+
 
 # Raw members are slices of the body: as lists, a body of 64 MiB could become gigabytes of objects.
 
 
-class _Chat(_Peek, kw_only=True):
+class _Streamed(_Peek, kw_only=True):
+    stream_options: msgspec.Raw = msgspec.Raw(b"")
+
+    @property
+    def uncounted(self) -> bool:
+        return bool(self.stream) and not bytes(self.stream_options)
+
+
+class _Chat(_Streamed, kw_only=True):
     messages: msgspec.Raw
 
 
-class _Completions(_Peek, kw_only=True):
+class _Completions(_Streamed, kw_only=True):
     prompt: msgspec.Raw
 
 
@@ -154,7 +168,8 @@ def read_call(
         caller=caller,
         retrieval=retrieval,
         forwarded=[(name, known[name]) for name in FORWARDED.intersection(known)],
-        dialect=DIALECTS.get(operation),
+        dialect=dialect_of(operation),
+        uncounted=peek.uncounted,
     )
 
 

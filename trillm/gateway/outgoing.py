@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from trillm import __version__
 from trillm.backends.base import Backend
+from trillm.dialects.mending import counted
 from trillm.gateway.call import Call, with_model
 from trillm.models import Operation
 from trillm.pool.pool import Lease
@@ -19,6 +20,8 @@ def outgoing(call: Call, lease: Lease) -> Request:
     """Build the request that puts ``call`` to the leased server."""
     server, backend = lease.member.server, lease.member.backend
     body = call.body if lease.model == call.model else with_model(call.body, lease.model)
+    if call.uncounted and backend.counts_streams:
+        body = counted(body)
     body = backend.request_body(call.operation, body, lease.model)
     return request_to(_endpoint(backend, server.url, call.operation), call, lease, body)
 

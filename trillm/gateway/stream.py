@@ -14,6 +14,7 @@ from attrs import define, field
 from trillm.backends.base import Backend
 from trillm.budget import Budget, Phase
 from trillm.dialects.blocks import Retelling
+from trillm.dialects.mending import Mender, only_counts
 from trillm.errors import BudgetSpent, TrillmError, UpstreamFailed
 from trillm.gateway.call import Call
 from trillm.gateway.incoming import MAX_ERROR_BYTES, content_type, reply_headers
@@ -32,7 +33,8 @@ _HEADERS: Headers = [
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 ]
-_CONTENT = (Kind.CONTENT, Kind.FINISH, Kind.DONE)
+_CONTENT = (Kind.CONTENT, Kind.THOUGHT, Kind.CALL, Kind.FINISH, Kind.DONE)
+_MENDED = (Kind.THOUGHT, Kind.CALL, Kind.FINISH)
 
 
 async def no_stream(backend: Backend, exchange: Exchange) -> TrillmError | None:
@@ -69,6 +71,7 @@ class StreamRelay:
     pump: Pump | None
     _scanner: Scanner
     _retelling: Retelling | None = None
+    _mender: Mender = field(factory=Mender, init=False)
     #: What is to be sent on next.
     _held: list[bytes] = field(factory=list, init=False)
     _has_content: bool = field(default=False, init=False)
@@ -116,12 +119,21 @@ class StreamRelay:
     def _hold(self, frame: Frame) -> None:
         if frame.usage is not None:
             self.journey.usage = frame.usage
+            if self.call.uncounted and only_counts(frame.raw):
+                return  # who did not ask for it may not expect a chunk without a choice
         if frame.kind is Kind.MALFORMED:
             self.journey.malformed += 1
         if frame.kind in _CONTENT:
             self._has_content = True
         if frame.kind is not Kind.COMMENT or self.reply.started:  # a keep-alive must not commit us to a 200
-            self._held.append(frame.raw if self._retelling is None else self._retelling.feed(frame))
+            as_it_came = frame.kind is Kind.CONTENT and self._retelling is None
+            self._held.append(frame.raw if as_it_came else self._told(frame))
+
+    def _told(self, frame: Frame) -> bytes:
+        """Return what the caller is sent of a frame that is no plain token, or not in the caller's dialect."""
+        if self._retelling is not None:
+            return self._retelling.feed(frame)
+        return self._mender.mend(frame.raw) if frame.kind in _MENDED else frame.raw
 
     async def _settle(self) -> None:
         """Do what was seen asks for: send, finish, or fail."""

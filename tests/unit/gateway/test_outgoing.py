@@ -131,3 +131,22 @@ async def test_a_request_of_our_own_has_the_calls_id_and_the_servers_key(monkeyp
         first, headers = lines(asking(call, lease, RERANK, b"{}"))
     assert first == "POST /rerank HTTP/1.1"
     assert (headers["x-request-id"], headers["authorization"]) == ("abc", "Bearer sk-1")
+
+
+# ── token counts of streams ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("kind", "members", "options"),
+    [
+        ("vllm", {"stream": True}, {"include_usage": True}),
+        ("vllm", {"stream": True, "stream_options": None}, None),
+        ("vllm", {"stream": True, "stream_options": {"include_usage": False}}, {"include_usage": False}),
+        ("vllm", {"stream": False}, "absent"),
+        ("openai", {"stream": True}, "absent"),
+    ],
+)
+async def test_a_stream_is_counted_unless_its_caller_or_its_server_would_mind(kind, members, options):
+    body = json.dumps({"model": "m", "messages": [], **members}).encode()
+    request = await sent(a_call(CHAT, body), kind=kind)
+    assert json.loads(request.body).get("stream_options", "absent") == options

@@ -1,5 +1,7 @@
 """Whole answers on their way to the caller, and what of their headers is the caller's business."""
 
+import json
+
 import pytest
 import trio
 import trio.testing
@@ -28,6 +30,11 @@ async def test_a_whole_answer_goes_through_untouched(autojump_clock, nursery):
     assert (journey.usage.prompt_tokens, journey.usage.completion_tokens) == (3, 5)
     assert await rig.left() == {}
     assert rig.connections.idle_count() == 1
+
+
+async def test_the_keys_that_openai_requires_are_filled_in(autojump_clock, nursery):
+    (choice,) = json.loads((await one(nursery, GOOD).ask()).body)["choices"]
+    assert (choice["logprobs"], choice["message"]) == (None, {"content": "Hello", "refusal": None})
 
 
 @pytest.mark.parametrize("operation", [op for op in Operation if op not in DIALECTS and op is not Operation.RERANK])

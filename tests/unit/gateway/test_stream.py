@@ -19,6 +19,7 @@ from support.gateways import (
     Rig,
     a_call,
     chunk,
+    delta,
     event,
     one,
     tok,
@@ -280,3 +281,37 @@ async def test_once_the_end_has_begun_to_go_out_no_budget_can_spoil_it(takes_s, 
         assert (reply.body, reply.endings, rig.journey.outcome) == (tok("a") + DONE, ["finish"], Outcome.OK)
     assert reply.misused == []
     assert await rig.left() == {}
+
+
+# ── what servers leave out ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+USAGE = event(choices=[], usage={"prompt_tokens": 3, "completion_tokens": 5})
+COUNTED = STREAM + b"".join(map(chunk, (ROLE, tok("a"), FINISH, USAGE, DONE))) + END
+
+
+async def test_token_counts_that_nobody_asked_for_are_kept_for_the_books(autojump_clock, nursery):
+    rig = one(nursery, COUNTED)
+    reply = await rig.ask(a_call(**STREAMED))
+    assert reply.body == ROLE + tok("a") + FINISH + DONE
+    assert rig.journey.usage.completion_tokens == 5
+
+
+@pytest.mark.parametrize("options", [{"include_usage": True}, {}, {"include_usage": False}])
+async def test_who_says_anything_about_them_gets_what_the_server_sends(options, autojump_clock, nursery):
+    reply = await one(nursery, COUNTED).ask(a_call(**STREAMED, stream_options=options))
+    assert USAGE in reply.body
+
+
+async def test_thoughts_and_calls_are_mended_on_their_way(autojump_clock, nursery):
+    pieces = [
+        delta(reasoning="hm"),
+        event(choices=[{"index": 0, "delta": {"tool_calls": [{"id": "a", "function": {"name": "f"}}]}}]),
+        event(choices=[{"index": 0, "delta": {"tool_calls": [{"id": "b", "function": {"name": "f"}}]}}]),
+        FINISH,
+        DONE,
+    ]
+    reply = await one(nursery, STREAM, *map(chunk, pieces), END).ask(a_call(**STREAMED))
+    deltas = [value["choices"][0]["delta"] for value in reply.events()[:3]]
+    assert deltas[0] == {"reasoning": "hm", "reasoning_content": "hm"}
+    assert [said["tool_calls"][0]["index"] for said in deltas[1:]] == [0, 1]
