@@ -159,15 +159,21 @@ class Retelling(abc.ABC):
                 self._take(choice)
 
     def _take(self, choice: Choice) -> None:
-        delta = choice.delta
-        for kind, text in ((Is.THOUGHT, delta.thought), (Is.TEXT, delta.text), (Is.REFUSAL, delta.refusal or "")):
-            if text:
-                self._grow(self._block(kind), text)
-        for call in delta.tool_calls or ():
-            self._take_call(call)
+        if choice.delta is not None:
+            self._take_delta(choice.delta)
         if choice.finish_reason:
             self._choice = choice
             self._close_all()
+
+    def _take_delta(self, delta: Message) -> None:
+        if thought := delta.thought:
+            self._grow(self._block(Is.THOUGHT), thought)
+        if text := delta.text:
+            self._grow(self._block(Is.TEXT), text)
+        if delta.refusal:
+            self._grow(self._block(Is.REFUSAL), delta.refusal)
+        for call in delta.tool_calls or ():
+            self._take_call(call)
 
     def _begin_once(self) -> None:
         if not self._begun:

@@ -55,15 +55,18 @@ class Message(msgspec.Struct):
     @property
     def thought(self) -> str:
         """What was thought before, under whichever name."""
-        return next((said for said in (self.reasoning_content, self.reasoning) if said and isinstance(said, str)), "")
+        for said in (self.reasoning_content, self.reasoning):
+            if said and isinstance(said, str):
+                return said
+        return ""
 
 
 class Choice(msgspec.Struct):
     """One answer, or a piece of one."""
 
     index: int | None = 0
-    message: Message = msgspec.field(default_factory=Message)
-    delta: Message = msgspec.field(default_factory=Message)
+    message: Message | None = None
+    delta: Message | None = None
     finish_reason: str | None = None
     stop_reason: Any = None  # vLLM: which stop string or token it was
 
@@ -135,6 +138,11 @@ def read_reply(body: bytes) -> Chat:
     if not chat.choices:
         raise UpstreamFailed("the server's answer is no chat completion: it has no choices")
     return chat
+
+
+def message_of(choice: Choice) -> Message:
+    """Return what a choice of a whole reply says."""
+    return choice.message or Message()
 
 
 def read_chunk(data: bytes) -> Chat:

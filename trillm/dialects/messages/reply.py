@@ -10,7 +10,7 @@ import msgspec
 from attrs import define
 
 from trillm.dialects.blocks import Block, Is, Retelling, bare_id, ending, whole_blocks
-from trillm.dialects.chat import Chat, Choice, Usage, read_reply
+from trillm.dialects.chat import Chat, Choice, Usage, message_of, read_reply
 from trillm.dialects.messages.errors import error_event
 from trillm.dialects.reading import NOT_JSON
 from trillm.errors import TrillmError, UpstreamFailed
@@ -23,11 +23,12 @@ _EMPTY: dict[Is, dict[str, Any]] = {
     Is.REFUSAL: {"type": "text", "text": ""},
 }
 _DELTAS = {
-    Is.THOUGHT: ("thinking_delta", "thinking"),
-    Is.TEXT: ("text_delta", "text"),
-    Is.REFUSAL: ("text_delta", "text"),
-    Is.CALL: ("input_json_delta", "partial_json"),
+    Is.THOUGHT: b'"type":"thinking_delta","thinking"',
+    Is.TEXT: b'"type":"text_delta","text"',
+    Is.REFUSAL: b'"type":"text_delta","text"',
+    Is.CALL: b'"type":"input_json_delta","partial_json"',
 }
+_DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":{%b:%b}}\n\n'
 
 
 def from_chat(body: bytes) -> bytes:
@@ -38,8 +39,9 @@ def from_chat(body: bytes) -> bytes:
     """
     chat = read_reply(body)
     choice = chat.choices[0]
-    blocks = whole_blocks(choice.message, bare_id(chat))
-    reason = ending(choice, called=bool(choice.message.tool_calls))
+    said = message_of(choice)
+    blocks = whole_blocks(said, bare_id(chat))
+    reason = ending(choice, called=bool(said.tool_calls))
     cut = reason == "length"
     message = _message(chat) | {"content": [_content(block, cut=cut) for block in blocks], "usage": _usage(chat.usage)}
     return msgspec.json.encode(message | _stop(choice, reason))
@@ -57,8 +59,8 @@ class MessageStream(Retelling):
         self._tell("content_block_start", {"index": block.index, "content_block": begun})
 
     def _grow_block(self, block: Block, text: str) -> None:
-        kind, member = _DELTAS[block.kind]
-        self._tell("content_block_delta", {"index": block.index, "delta": {"type": kind, member: text}})
+        # Put together by hand: once per token.
+        self._out.append(_DELTA % (block.index, _DELTAS[block.kind], msgspec.json.encode(text)))
 
     def _close_block(self, block: Block) -> None:
         self._tell("content_block_stop", {"index": block.index})

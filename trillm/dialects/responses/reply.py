@@ -10,9 +10,11 @@ import msgspec
 from attrs import define, field
 
 from trillm.dialects.blocks import Block, Is, Retelling, bare_id, ending, whole_blocks
-from trillm.dialects.chat import read_reply
+from trillm.dialects.chat import message_of, read_reply
 from trillm.dialects.responses import items
 from trillm.errors import TrillmError
+
+_DELTA = b'event: %b\ndata: {"type":"%b","sequence_number":%%d,%b,"delta":%%b}\n\n'
 
 
 def from_chat(request: bytes, body: bytes) -> bytes:
@@ -24,8 +26,9 @@ def from_chat(request: bytes, body: bytes) -> bytes:
     chat = read_reply(body)
     choice = chat.choices[0]
     answer_id = bare_id(chat) or os.urandom(16).hex()
-    reason = ending(choice, called=bool(choice.message.tool_calls))
-    output = [items.item(block, answer_id, "completed") for block in whole_blocks(choice.message, answer_id)]
+    said = message_of(choice)
+    reason = ending(choice, called=bool(said.tool_calls))
+    output = [items.item(block, answer_id, "completed") for block in whole_blocks(said, answer_id)]
     if output:
         output[-1]["status"] = items.status(reason)
     response = items.response(items.echo(request), chat, answer_id) | items.ending(reason)
@@ -44,6 +47,8 @@ class ResponseStream(Retelling):
     _number: int = field(default=0, init=False)
     _id: str = field(factory=lambda: os.urandom(16).hex(), init=False)
     _base: dict[str, Any] = field(factory=dict, init=False)
+    #: The event that tells a piece of the open block, without its number and the piece.
+    _delta: bytes = field(default=b"", init=False)
     _output: list[dict[str, Any]] = field(factory=list, init=False)
 
     def _begin(self) -> None:
@@ -55,11 +60,16 @@ class ResponseStream(Retelling):
     def _open_block(self, block: Block) -> None:
         item = items.item(block, self._id, "in_progress")
         self._event("response.output_item.added", {"output_index": block.index, "item": item | items.unsaid(block)})
+        name = f"response.{items.NAMES[block.kind]}.delta".encode()
+        at = msgspec.json.encode(self._at(block))[1:-1].replace(b"%", b"%%")
+        self._delta = _DELTA % (name, name, at)
         if block.kind is not Is.CALL:
             self._event("response.content_part.added", self._part_at(block) | {"part": items.part(block.kind, "")})
 
-    def _grow_block(self, block: Block, text: str) -> None:
-        self._event(f"response.{items.NAMES[block.kind]}.delta", self._at(block) | {"delta": text})
+    def _grow_block(self, block: Block, text: str) -> None:  # noqa: ARG002 - it is the open one
+        # Put together by hand: once per token.
+        self._out.append(self._delta % (self._number, msgspec.json.encode(text)))
+        self._number += 1
 
     def _close_block(self, block: Block) -> None:
         name = f"response.{items.NAMES[block.kind]}.done"
