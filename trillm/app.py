@@ -23,6 +23,7 @@ from trillm.door.door import Door, DoorSettings, open_listeners
 from trillm.door.lane import Lane, LaneSettings
 from trillm.door.tls import build_context
 from trillm.gateway.access import Access, own_hosts
+from trillm.gateway.cors import Cors
 from trillm.gateway.gateway import Gateway
 from trillm.gateway.limits import Limits, limits_of
 from trillm.hub import Hub, WhenFull
@@ -94,6 +95,7 @@ class Services:
             operator_token=self.operator_token,
             needs_keys=self.settings.auth,
             hosts=own_hosts(self.settings.host, self.settings.allowed_hosts),
+            cors=Cors(frozenset(self.settings.cors_origins)),
         )
 
     def site(self) -> Site:

@@ -25,6 +25,7 @@ class ServeSettings:
         lane: False serves every route through the framework, slower and the same.
         auth: False ignores the keys.
         allowed_hosts: names in ``Host`` that are ours although this machine does not know.
+        cors_origins: web pages of other origins that may call, see :mod:`trillm.gateway.cors`.
         max_body_bytes: of a request.
         max_connections: open at once.
         certfile: PEM certificate, with its chain; given, the port speaks TLS.
@@ -44,6 +45,7 @@ class ServeSettings:
     lane: bool = True
     auth: bool = True
     allowed_hosts: tuple[str, ...] = field(default=(), converter=tuple)
+    cors_origins: tuple[str, ...] = field(default=(), converter=tuple)
     max_body_bytes: int = 64 * 1024 * 1024
     max_connections: int = 10_000
     certfile: Path | None = None

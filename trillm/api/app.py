@@ -21,6 +21,7 @@ from trillm.api.reply import Answer, Connection
 from trillm.dialects.dialect import dialect_of
 from trillm.gateway.access import Access, Caller
 from trillm.gateway.call import read_call, request_id
+from trillm.gateway.cors import Cors
 from trillm.gateway.envelopes import envelope_of, id_headers
 from trillm.gateway.gateway import Gateway
 from trillm.gateway.paths import PATHS, asked_at
@@ -62,6 +63,8 @@ def build_app(site: Site) -> QuartTrio:
     _add_models(app, site)
     _add_operator_routes(app, site)
     _add_errors(app)
+
+    _add_cors(app, site.access.cors)
 
     @app.after_request
     async def with_id(response: Response) -> Response:
@@ -143,6 +146,29 @@ def _is_operator(site: Site) -> bool:
         return _admit(site).is_operator
     except errors.BadRequest:
         return False
+
+
+def _add_cors(app: QuartTrio, cors: Cors) -> None:
+    if not cors.origins:
+        return
+
+    @app.before_request
+    async def preflight() -> Response | None:
+        known = dict(wire_headers())
+        if request.method != "OPTIONS" or b"access-control-request-method" not in known:
+            return None
+        said = cors.preflight(known.get(b"origin"), known.get(b"access-control-request-headers"))
+        return Response(b"", status=204, headers=_text(said))
+
+    @app.after_request
+    async def with_cors(response: Response) -> Response:
+        if request.method != "OPTIONS":
+            response.headers.update(_text(cors.headers(dict(wire_headers()).get(b"origin"))))
+        return response
+
+
+def _text(headers: Headers) -> dict[str, str]:
+    return {name.decode(): value.decode("latin-1") for name, value in headers}
 
 
 def _add_errors(app: QuartTrio) -> None:

@@ -29,14 +29,16 @@ class AsgiReply:
     """See :class:`trillm.gateway.reply.Reply`."""
 
     _send: AsgiSend
+    _cors: Headers = field(factory=list)
     started: bool = field(default=False, init=False)
     finished: bool = field(default=False, init=False)
 
     async def start(self, status: int, headers: Headers, *, length: int | None) -> None:
         """Send the head. Hypercorn holds it until the first piece of the body."""
         self.started = True
+        headers = [*headers, *self._cors]
         if length is not None:
-            headers = [*headers, (b"content-length", b"%d" % length)]
+            headers.append((b"content-length", b"%d" % length))
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def send(self, data: bytes) -> None:
@@ -111,7 +113,13 @@ class Connection(TrioASGIHTTPConnection):
             with trio.move_on_after(REST_OF_BODY_S):
                 await self.body_read.wait()
         if isinstance(response, Answer):
-            self.reply = AsgiReply(send)
+            self.reply = AsgiReply(send, _cors(response))
             await response.run(self.reply)
         else:
             await super()._send_response(send, response)
+
+
+def _cors(response: Response) -> Headers:
+    """Return what was put on an answer for web pages; the rest of its headers is the gateway's."""
+    names = ("access-control-allow-origin", "access-control-expose-headers", "vary")
+    return [(name.encode(), response.headers[name].encode()) for name in names if name in response.headers]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncclick as click
 
@@ -12,6 +13,14 @@ from trillm.settings import DEFAULT_PORT, ServeSettings
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+def _origin(given: str) -> str:
+    """Return an origin as browsers write it."""
+    parts = urlsplit(given.lower())
+    if given != "*" and (parts.scheme not in {"http", "https"} or not parts.netloc or parts.path.strip("/")):
+        raise click.BadParameter(f"{given!r} is no origin: give scheme://host[:port], or '*'.")
+    return given if given == "*" else f"{parts.scheme}://{parts.netloc}"
 
 
 @click.command(
@@ -32,6 +41,14 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 @click.option("--no-lane", is_flag=True, help="Serve every route through the framework: slower, and the same.")
 @click.option("--no-auth", is_flag=True, help="Let anyone call, even when there are keys.")
 @click.option("--allowed-host", "allowed_hosts", multiple=True, metavar="NAME", help="A name this address has.")
+@click.option(
+    "--cors-origin",
+    "cors_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    callback=lambda _ctx, _param, given: tuple(map(_origin, given)),
+    help="Let web pages of this origin call, e.g. https://chat.example; '*' for any. Repeatable.",
+)
 @click.option("--certfile", type=_FILE, help="Speak TLS with this certificate (PEM, with its chain).")
 @click.option("--keyfile", type=_FILE, help="Its key, if that is in a file of its own.")
 @click.option("--log-format", type=click.Choice(("text", "json")), default="text", show_default=True)

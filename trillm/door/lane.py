@@ -21,7 +21,7 @@ from trillm.gateway.call import Call, read_call, request_id
 from trillm.gateway.envelopes import send_error
 from trillm.gateway.gateway import Gateway
 from trillm.gateway.paths import PATHS, asked_at
-from trillm.gateway.reply import ClientLeft
+from trillm.gateway.reply import ClientLeft, Headers
 from trillm.wire import answer
 from trillm.wire.net import RECEIVE_BYTES, RawStream, transport
 from trillm.wire.poller import HUNG_UP, Poller
@@ -213,7 +213,7 @@ class _Conversation:
 
     async def _answer(self, head: RequestHead) -> bool:
         """Answer one request; return whether the connection can carry another."""
-        reply = LaneReply(self.stream, closing=not head.keep_alive or self.lane.closing)
+        reply = LaneReply(self.stream, not head.keep_alive or self.lane.closing, self._cors(head))
         self.deadline = math.inf
         body: bytes | None = b""
         try:
@@ -277,7 +277,7 @@ class _Conversation:
     async def _refuse(self, error: TrillmError, head: RequestHead | None = None, body: bytes = b"") -> bool:
         """Answer with ``error``; return whether the connection can carry another request."""
         at_edge = head is not None and self._is_body_read()
-        reply = LaneReply(self.stream, closing=not (at_edge and head is not None and head.keep_alive))
+        reply = LaneReply(self.stream, not (at_edge and head is not None and head.keep_alive), self._cors(head))
         given = None if head is None else head.get(b"x-request-id")
         try:
             await send_error(reply, error, request_id(given), [], asked_at(head.path) if head else None, body)
@@ -286,6 +286,10 @@ class _Conversation:
         if reply.closing:
             await self._linger()
         return not reply.closing
+
+    def _cors(self, head: RequestHead | None) -> Headers:
+        cors = self.lane.access.cors
+        return cors.headers(head.get(b"origin")) if cors.origins and head is not None else []
 
     def _is_body_read(self) -> bool:
         """Tell whether the whole body has come, dropping it. After an error in the stream the answer is no."""

@@ -17,10 +17,12 @@ class LaneReply:
     Args:
         stream: the client.
         closing: whether the connection ends with this reply, and the client is to know.
+        cors: headers for a web page, if one is asking.
     """
 
     _stream: trio.abc.SendStream
     closing: bool = False
+    cors: Headers = field(factory=list)
     started: bool = field(default=False, init=False)
     finished: bool = field(default=False, init=False)
     aborted: bool = field(default=False, init=False)
@@ -33,7 +35,7 @@ class LaneReply:
         """Prepare the head; it leaves with the first piece."""
         self.started = True
         self._chunked = length is None
-        headers = [*headers, (b"date", http_date())]
+        headers = [*headers, *self.cors, (b"date", http_date())]
         if self.closing:
             headers.append((b"connection", b"close"))
         self._head = answer.head(status, headers, length=length)

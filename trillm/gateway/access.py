@@ -11,9 +11,10 @@ import socket
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from attrs import frozen
+from attrs import field, frozen
 
 from trillm.errors import Forbidden, NotAuthorised
+from trillm.gateway.cors import Cors
 from trillm.keys import Keyring
 
 
@@ -40,12 +41,14 @@ class Access:
         operator_token: what the command line of this account shows instead of a key.
         needs_keys: False is ``--no-auth``: keys are ignored.
         hosts: names in ``Host`` that are ours too, lower case.
+        cors: which pages of other origins the operator lets in.
     """
 
     keyring: Callable[[], Keyring]
     operator_token: str
     needs_keys: bool = True
     hosts: frozenset[str] = frozenset()
+    cors: Cors = field(factory=Cors)
 
     def admit(self, headers: Sequence[tuple[bytes, bytes]]) -> Caller:
         """Return who sent a request with these headers (lower-case names).
@@ -62,7 +65,7 @@ class Access:
         if self.needs_keys and keyring:
             return Caller(key=_key_name(keyring, token))
         self._check_browser(known)
-        return Caller(is_operator=True)
+        return Caller(is_operator=not self.cors.allows(known.get(b"origin")))
 
     def _check_browser(self, headers: dict[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1").lower()
@@ -72,10 +75,10 @@ class Access:
                 "or create a key (trillm key create NAME)."
             )
         origin = headers.get(b"origin")
-        if origin is not None and not _same(origin.decode("latin-1").lower(), host):
+        if origin is not None and not self.cors.allows(origin) and not _same(origin.decode("latin-1").lower(), host):
             raise Forbidden(
                 "Requests from web pages of another origin are refused while there are no keys: "
-                "create one (trillm key create NAME)."
+                "create one (trillm key create NAME), or name the origin with --cors-origin."
             )
 
     def _ours(self, hostname: str) -> bool:
