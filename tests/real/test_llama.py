@@ -22,7 +22,7 @@ def trillm(llama, tmp_path_factory):
     with serving(tmp_path_factory.mktemp("trillm"), "--no-discover") as program:
         for role, url in llama.items():
             program.cli("server", "add", role, url)
-        wait_for(lambda: len(models(program)) == 4, within_s=3)
+        wait_for(lambda: len(models(program)) == len(llama), within_s=3)
         yield program
 
 

@@ -18,6 +18,8 @@ ARGUMENTS = {
     "chat": ["-m", "tiny-chat.gguf", "-a", "tiny-chat", "-c", "16384", "-np", "8", "--jinja", "--slots"],
     "embed": ["-m", "tiny-embed.gguf", "-a", "tiny-embed", "--embeddings", "--pooling", "mean", "-c", "2048"],
     "rerank": ["-m", "tiny-rerank.gguf", "-a", "tiny-rerank", "--reranking", "-c", "2048", "-np", "4"],
+    "think": ["-m", "tiny-think.gguf", "-a", "tiny-think", "-c", "8192", "-np", "4", "--jinja"],
+    "tool": ["-m", "tiny-tool.gguf", "-a", "tiny-tool", "-c", "8192", "-np", "4", "--jinja"],
     "vision": ["-m", "tiny-chat.gguf", "--mmproj", "tiny-mmproj.gguf", "-a", "tiny-vision", "-c", "4096", "--jinja"],
 }
 
@@ -29,7 +31,8 @@ def is_here() -> bool:
 
 @contextmanager
 def running_llama(logs: Path, roles: Sequence[str] = tuple(ARGUMENTS)) -> Iterator[dict[str, str]]:
-    """Run one llama-server for each of the roles; yield their URLs by role."""
+    """Run one llama-server for each of the roles whose model is there; yield their URLs by role."""
+    roles = [role for role in roles if (MODELS / ARGUMENTS[role][1]).exists()]
     processes, urls = [], {}
     try:
         for role in roles:
