@@ -134,6 +134,8 @@ class Gateway:
         """Say what went wrong, in the way that the reply still allows."""
         if reply.finished:
             return
+        if isinstance(error, UpstreamFailed) and journey.server is not None:
+            error.message = f"Server {journey.server!r}: {error.message}"
         try:
             if not reply.started:
                 await send_error(reply, error, call.id, self._context(journey), call.operation, call.body)

@@ -114,7 +114,7 @@ async def test_a_stream_that_breaks_off_ends_in_the_callers_words(operation, bro
     name, value = told[-1]
     assert name == ("error" if operation is MESSAGES else "response.failed")
     message = (value if operation is MESSAGES else value["response"])["error"]["message"]
-    assert message == rig.journey.error
+    assert message.endswith(rig.journey.error)
     assert [name for name, _ in told].count(name) == 1
     assert not {"message_stop", "response.completed"} & {name for name, _ in told}
     assert reply.endings == ["finish"]
@@ -224,7 +224,7 @@ async def test_its_stream_without_an_honest_end_ends_with_an_error(operation, br
     reply = await rig.ask(a_call(operation, stream=True))
     told = events(reply.body)
     assert [name for name, _ in told] == [*(name for name, _ in TYPED[operation]), "error"]
-    assert told[-1][1]["error"]["message"] == rig.journey.error
+    assert told[-1][1]["error"]["message"].endswith(rig.journey.error)
     assert reply.endings == ["finish"]
 
 
