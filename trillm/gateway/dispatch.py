@@ -14,6 +14,7 @@ from trillm.errors import BudgetSpent, Unavailable, UpstreamBusy, UpstreamFailed
 from trillm.gateway.call import Call
 from trillm.gateway.incoming import refusal
 from trillm.gateway.journey import Journey
+from trillm.gateway.keepalive import LONG_S, KeepAlive
 from trillm.gateway.limits import Limits, narrow
 from trillm.gateway.outgoing import outgoing
 from trillm.gateway.plain import PlainAnswer, read_plain
@@ -120,7 +121,7 @@ class Dispatch:
         call, dialect = self.call, self.call.dialect
         asked = call if dialect is None else asked_of(lease.member, lease.model, call, dialect)
         phase = Phase.FIRST_TOKEN if call.stream else Phase.TOTAL
-        async with self.connections.exchange(outgoing(asked, lease), self.budget, phase) as exchange:
+        async with self.connections.exchange(outgoing(asked, lease), self.budget, phase, self._patience()) as exchange:
             self.journey.connected = exchange.connected
             if exchange.status >= 300:
                 raise await refusal(exchange, lease.member.backend)
@@ -133,6 +134,11 @@ class Dispatch:
                     answer = answered(answer, call, asked, dialect, self.journey)
         lease.member.first_token.add(self.journey.first_token_since_lease_s)
         return answer
+
+    def _patience(self) -> KeepAlive | None:
+        if not self.call.stream or self.budget.limit_s < LONG_S or self.reply.started:
+            return None
+        return KeepAlive(self.call, self.reply, self.journey)
 
     async def _relay(self, asked: Call, lease: Lease, exchange: Exchange) -> None:
         error = await no_stream(lease.member.backend, exchange)

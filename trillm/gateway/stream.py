@@ -19,7 +19,8 @@ from trillm.errors import BudgetSpent, TrillmError, UpstreamFailed
 from trillm.gateway.call import Call
 from trillm.gateway.incoming import MAX_ERROR_BYTES, content_type, reply_headers
 from trillm.gateway.journey import Journey
-from trillm.gateway.reply import Headers, Reply
+from trillm.gateway.keepalive import HEADERS
+from trillm.gateway.reply import Reply
 from trillm.pool.pool import Lease
 from trillm.sse import DONE, Frame, Kind, Scanner
 from trillm.wire.exchange import Exchange
@@ -28,11 +29,6 @@ from trillm.wire.pump import Pump
 #: After [DONE]: seconds for the response to end too, so that its connection can be used again.
 TAIL_S = 0.25
 
-_HEADERS: Headers = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-]
 _CONTENT = (Kind.CONTENT, Kind.THOUGHT, Kind.CALL, Kind.FINISH, Kind.DONE)
 _MENDED = (Kind.THOUGHT, Kind.CALL, Kind.FINISH)
 
@@ -75,6 +71,8 @@ class StreamRelay:
     #: What is to be sent on next.
     _held: list[bytes] = field(factory=list, init=False)
     _has_content: bool = field(default=False, init=False)
+    #: Whether the first content has been sent; a reply that has started may only have been kept alive.
+    _answering: bool = field(default=False, init=False)
     _ended: bool = field(default=False, init=False)
     _error: Frame | None = field(default=None, init=False)
     #: When the server last said anything but "still there".
@@ -113,7 +111,7 @@ class StreamRelay:
         """Tell a stream that stalls behind keep-alives, which llama.cpp sends every second, from one that flows."""
         if not frames or frames[0].kind is not Kind.COMMENT or any(f.kind is not Kind.COMMENT for f in frames):
             self._progress = now
-        elif self.reply.started and now - self._progress >= self.budget.stall_s:
+        elif self._answering and now - self._progress >= self.budget.stall_s:
             raise BudgetSpent(Phase.STALL, self.budget.stall_s)
 
     def _hold(self, frame: Frame) -> None:
@@ -125,7 +123,7 @@ class StreamRelay:
             self.journey.malformed += 1
         if frame.kind in _CONTENT:
             self._has_content = True
-        if frame.kind is not Kind.COMMENT or self.reply.started:  # a keep-alive must not commit us to a 200
+        if frame.kind is not Kind.COMMENT or self._answering:  # a keep-alive must not commit us to a 200
             as_it_came = frame.kind is Kind.CONTENT and self._retelling is None
             self._held.append(frame.raw if as_it_came else self._told(frame))
 
@@ -137,7 +135,7 @@ class StreamRelay:
 
     async def _settle(self) -> None:
         """Do what was seen asks for: send, finish, or fail."""
-        if self._has_content and (self.reply.started or self._error is None):
+        if self._has_content and (self._answering or self._error is None):
             await self._forward()
         if self._error is not None:
             raise stream_error(self._error.error, self.lease.member.backend)
@@ -180,13 +178,16 @@ class StreamRelay:
         self._progress += trio.current_time() - began
 
     async def _start(self) -> None:
-        if self.reply.started:
+        if self._answering:
             return
+        self._answering = True
+        self.exchange.patience = None
         self.journey.content()
         self.lease.answering()
         self.journey.status = 200
-        headers = _HEADERS + reply_headers(self.call, self.exchange.headers, self.journey)
-        await self.reply.start(200, headers, length=None)
+        if not self.reply.started:
+            headers = HEADERS + reply_headers(self.call, self.exchange.headers, self.journey)
+            await self.reply.start(200, headers, length=None)
 
     def _take_held(self) -> bytes:
         held, self._held = self._held, []
@@ -195,7 +196,7 @@ class StreamRelay:
     async def _carry(self) -> bool:
         """Let the pump move what comes, until something is to be done here; return whether it did."""
         raw = self.exchange.raw
-        flows = self.reply.started and self.reply.instant and not self.exchange.complete
+        flows = self._answering and self.reply.instant and not self.exchange.complete
         if self.pump is None or raw is None or not flows:
             return False
         self.budget.hold()

@@ -7,6 +7,7 @@ more. There is no other place where a connection is freed, and no background tas
 
 import contextlib
 import math
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
@@ -21,6 +22,10 @@ from trillm.wire.response import ResponseReader
 #: A connection that was used this recently is not asked whether it is still there: asking is a system call, and one
 #: that turns out dead is replaced all the same.
 _SURE_S = 0.1
+
+
+#: Awaits a read that it is given, and may do something else when that takes long: the read can be begun anew.
+Patience = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
 
 
 @define(eq=False)
@@ -140,15 +145,18 @@ class Connections:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.close_idle()
 
-    def exchange(self, request: Request, budget: Budget, answer_phase: Phase = Phase.TOTAL) -> "Exchange":
+    def exchange(
+        self, request: Request, budget: Budget, answer_phase: Phase = Phase.TOTAL, patience: Patience | None = None
+    ) -> "Exchange":
         """Return the context manager that sends ``request`` and yields its response.
 
         Args:
             request: what to send, and where.
             budget: told what the time goes into.
             answer_phase: the name of the wait for the answer.
+            patience: see :data:`Patience`.
         """
-        return Exchange(self, request, budget, answer_phase)
+        return Exchange(self, request, budget, answer_phase, patience)
 
     def take_idle(self, origin: net.Origin) -> Connection | None:
         """Return the youngest usable idle connection, closing what has gone stale."""
@@ -225,6 +233,7 @@ class Exchange:
     _request: Request
     _budget: Budget
     _answer_phase: Phase
+    patience: Patience | None = None
     #: How far the response has been read.
     reader: ResponseReader = field(init=False)
     connected: float | None = field(default=None, init=False)
@@ -273,7 +282,7 @@ class Exchange:
         with contextlib.suppress(trio.BrokenResourceError):
             await connection.send(self._request)
         while not self.reader.head_complete:
-            await connection.read_more()
+            await (connection.read_more() if self.patience is None else self.patience(connection.read_more))
 
     @property
     def status(self) -> int:
@@ -313,7 +322,8 @@ class Exchange:
         """
         body = self.reader.take_body()
         while not body and not self.reader.complete:
-            await self._open.read_more()
+            read_more = self._open.read_more
+            await (read_more() if self.patience is None else self.patience(read_more))
             body = self.reader.take_body()
         return body
 

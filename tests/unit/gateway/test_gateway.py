@@ -126,7 +126,7 @@ async def test_the_time_the_request_took_to_arrive_counts(autojump_clock, nurser
 async def test_a_caller_may_give_its_own_budget_up_to_the_ceiling(asked, ceiling, seconds, autojump_clock, nursery):
     rig = one(nursery, 60.0, limits=Limits(ceiling=ceiling))
     began = trio.current_time()
-    reply = await rig.ask(a_call(Operation.CHAT, (b"x-trillm-budget", asked), **STREAMED))
+    reply = await rig.ask(a_call(Operation.CHAT, (b"x-trillm-budget", asked), stream=False))
     assert trio.current_time() - began == pytest.approx(seconds)
     assert reply.error()["budget_s"] == seconds
     assert unblamed(rig) == ["one"]  # it was the caller's own wish
