@@ -25,6 +25,7 @@ from trillm.door.tls import build_context
 from trillm.gateway.access import Access, own_hosts
 from trillm.gateway.cors import Cors
 from trillm.gateway.gateway import Gateway
+from trillm.gateway.images import Images
 from trillm.gateway.limits import Limits, limits_of
 from trillm.hub import Hub, WhenFull
 from trillm.metrics import Metrics
@@ -44,6 +45,7 @@ from trillm.stop import hard_exit_after, watch_signals
 from trillm.supervise import Module, supervise
 from trillm.wire.control import open_control
 from trillm.wire.exchange import Connections
+from trillm.wire.fetch import Fetcher
 from trillm.wire.poller import Poller, open_poller
 from trillm.wire.pump import Pump
 
@@ -203,6 +205,8 @@ async def _start_services(services: Services, nursery: trio.Nursery) -> None:
     # The hub delivers the first snapshot in its own time; what follows needs it now.
     services.membership.loaded(RegistryLoaded(services.registry.snapshot))
     http = await nursery.start(_serve_control)
+    if services.settings.inline_images:
+        services.gateway.images = Images(Fetcher(http))
     if services.settings.discover:
         await start("discovery", partial(serve_discovery, services.membership, http))
     await start("probes", partial(serve_probes, services.pool, http))

@@ -22,6 +22,7 @@ class ServeSettings:
         embeddings_budget_s: seconds.
         rerank_budget_s: seconds.
         discover: whether to look for local servers while the registry names none.
+        inline_images: whether to fetch images that requests point to, for servers that only take images themselves.
         lane: False serves every route through the framework, slower and the same.
         auth: False ignores the keys.
         allowed_hosts: names in ``Host`` that are ours although this machine does not know.
@@ -42,6 +43,7 @@ class ServeSettings:
     embeddings_budget_s: float | None = None
     rerank_budget_s: float | None = None
     discover: bool = True
+    inline_images: bool = False
     lane: bool = True
     auth: bool = True
     allowed_hosts: tuple[str, ...] = field(default=(), converter=tuple)

@@ -163,6 +163,8 @@ class Backend:
     overlooks_dimensions: ClassVar[bool] = False
     #: The name under which it reads the thoughts of earlier answers, where it knows one only.
     thoughts: ClassVar[str | None] = None
+    #: Whether it takes images themselves only, not their addresses.
+    needs_inlined_images: ClassVar[bool] = False
     #: Whether it may be asked for the token counts of a stream whose caller did not ask.
     counts_streams: ClassVar[bool] = True
 

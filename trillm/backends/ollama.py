@@ -53,6 +53,7 @@ class Ollama(Backend):
     health = "/api/version"
     takes_token_ids = False
     thoughts = "reasoning"
+    needs_inlined_images = True
     corrections = (Correction(404, "model ", 404, "model_not_found"),)
 
     def recognises(self, signs: Signs) -> bool:

@@ -38,6 +38,7 @@ def _origin(given: str) -> str:
 )
 @budget_options
 @click.option("--no-discover", is_flag=True, help="Do not look for local servers.")
+@click.option("--inline-images", is_flag=True, help="Fetch images by their URL for servers that cannot (Ollama).")
 @click.option("--no-lane", is_flag=True, help="Serve every route through the framework: slower, and the same.")
 @click.option("--no-auth", is_flag=True, help="Let anyone call, even when there are keys.")
 @click.option("--allowed-host", "allowed_hosts", multiple=True, metavar="NAME", help="A name this address has.")

@@ -27,6 +27,7 @@ from trillm.errors import (
 from trillm.gateway.call import Call
 from trillm.gateway.dispatch import Dispatch
 from trillm.gateway.envelopes import send_error
+from trillm.gateway.images import Images
 from trillm.gateway.journey import Journey, Outcome, RequestFinished, count
 from trillm.gateway.limits import Limits, open_budget
 from trillm.gateway.reply import ClientLeft, Headers, Reply
@@ -65,6 +66,7 @@ class Gateway:
         publish: where :class:`RequestFinished` goes.
         metrics: what is counted.
         pump: carries streams; without one each is carried by its own task.
+        images: fetches those that requests point to, for servers that cannot; None leaves that to them.
     """
 
     pool: Pool
@@ -73,6 +75,7 @@ class Gateway:
     publish: Callable[[object], None]
     metrics: Metrics
     pump: Pump | None = None
+    images: Images | None = None
     stopping: bool = field(default=False, init=False)
     _running: dict[Budget, Reply] = field(factory=dict, init=False, repr=False)
     _retry_tokens: RetryTokens = field(factory=RetryTokens, init=False, repr=False)
@@ -122,6 +125,8 @@ class Gateway:
         try:
             self._running[budget] = reply
             with budget.spend():
+                if self.images is not None:
+                    dispatch.call = await self.images.inlined(call, entry)
                 whole = await (dispatch.run() if call.retrieval is None else retrieve(dispatch, call.retrieval))
             if whole is not None:
                 # The time to send it is the caller's own.

@@ -76,19 +76,38 @@ class Control:
         """
         return await self._ask("GET", url, _headers(api_key))
 
+    async def get_at(self, url: str, address: str) -> Answer:
+        """GET ``url`` from the server at ``address``, whatever its name resolves to. Otherwise as :meth:`get`."""
+        import httpx
+
+        target = httpx.URL(url)
+        # httpx keeps connections by address: another name's must not be taken for this one's.
+        headers = _headers(None) | {b"host": target.netloc, b"connection": b"close"}
+        extensions = {"sni_hostname": target.host}  # and the certificate is checked for that name
+        return await self._ask("GET", target.copy_with(host=address), headers, extensions=extensions)
+
     async def post(self, url: str, json: Any, *, api_key: str | None = None) -> Answer:
         """POST ``json`` to ``url``. Otherwise as :meth:`get`."""
         headers = _headers(api_key) | {b"content-type": b"application/json"}
         return await self._ask("POST", url, headers, msgspec.json.encode(json))
 
-    async def _ask(self, method: str, url: str, headers: dict[bytes, bytes], body: bytes | None = None) -> Answer:
+    async def _ask(
+        self,
+        method: str,
+        url: "str | httpx.URL",
+        headers: dict[bytes, bytes],
+        body: bytes | None = None,
+        extensions: dict[str, Any] | None = None,
+    ) -> Answer:
         import httpx
 
         try:
-            async with self._client.stream(method, url, headers=headers, content=body) as response:
+            async with self._client.stream(
+                method, url, headers=headers, content=body, extensions=extensions
+            ) as response:
                 return Answer(response.status_code, _lowered(response), await _body(response))
         except (httpx.RequestError, httpx.InvalidURL) as exc:
-            raise UpstreamFailed(_reason(exc, url)) from exc
+            raise UpstreamFailed(_reason(exc, str(url))) from exc
 
 
 @asynccontextmanager
