@@ -35,4 +35,11 @@ CLIENTS = (
     Client("langchain-cohere", ("langchain-cohere",), "langchain_cohere_"),
     Client("langchain-openai", ("langchain-openai",), "langchain_openai_"),
     Client("openai", ("openai>=3",), "openai_embeddings"),
+    Client("openai, chat", ("openai>=3",), "openai_chat"),
+    Client("anthropic", ("anthropic>=2",), "anthropic_"),
+    Client("langchain-openai, chat", ("langchain-openai",), "langchain_openai_chat"),
+    Client("litellm, chat", ("litellm",), "litellm_chat"),
+    Client("instructor", ("instructor", "openai>=2"), "instructor_"),
+    Client("pydantic-ai", ("pydantic-ai-slim[openai,anthropic]",), "pydantic_ai_"),
+    Client("llm", ("llm",), "llm_"),
 )

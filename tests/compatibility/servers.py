@@ -18,7 +18,14 @@ Models = Mapping[str, Mapping[str, str]]
 
 BUILTIN: Models = {"builtin": {"chat": "sim-chat", "embed": "sim-embed", "rerank": "sim-rerank"}}
 LLAMA: Models = {
-    "llama.cpp": {"chat": "tiny-chat", "vision": "tiny-vision", "embed": "tiny-embed", "rerank": "tiny-rerank"}
+    "llama.cpp": {
+        "chat": "tiny-chat",
+        "think": "tiny-think",
+        "tool": "tiny-tool",
+        "vision": "tiny-vision",
+        "embed": "tiny-embed",
+        "rerank": "tiny-rerank",
+    }
 }
 #: An infinity that somebody runs: ``TRILLM_INFINITY`` is its address, with models named as here.
 INFINITY: Models = {"infinity": {"embed": "minilm", "rerank": "tiny-rerank-hf"}}
