@@ -11,8 +11,9 @@ from attrs import evolve, field, frozen
 from trillm.errors import ConfigError
 from trillm.registry.entries import INHERIT, Budgets, Route, Server, Target
 from trillm.registry.fields import extra_field, frozen_mapping, read_fields, section
+from trillm.registry.mcpentries import McpServer
 
-__all__ = ["VERSION", "Budgets", "Document", "Route", "Server", "Target"]
+__all__ = ["VERSION", "Budgets", "Document", "McpServer", "Route", "Server", "Target"]
 
 VERSION = 1
 
@@ -26,7 +27,7 @@ class Document:
         budgets: for every server and route that sets none.
         servers: by name.
         routes: by name.
-        mcp_servers: upstream MCP servers, as written.
+        mcp_servers: upstream MCP servers, by name.
         extra: fields not known to this version.
     """
 
@@ -34,7 +35,7 @@ class Document:
     budgets: Budgets = INHERIT
     servers: Mapping[str, Server] = field(factory=dict, converter=frozen_mapping)
     routes: Mapping[str, Route] = field(factory=dict, converter=frozen_mapping)
-    mcp_servers: Mapping[str, Any] = field(factory=dict, converter=frozen_mapping, repr=False)
+    mcp_servers: Mapping[str, McpServer] = field(factory=dict, converter=frozen_mapping)
     extra: Mapping[str, Any] = extra_field()
 
     def __attrs_post_init__(self) -> None:
@@ -62,6 +63,14 @@ class Document:
         """Return a document without route ``name``."""
         return evolve(self, routes=_without(self.routes, name, "route"))
 
+    def with_mcp_server(self, server: McpServer) -> "Document":
+        """Return a document with ``server`` added, or in the place of the one of its name."""
+        return evolve(self, mcp_servers={**self.mcp_servers, server.name: server})
+
+    def without_mcp_server(self, name: str) -> "Document":
+        """Return a document without MCP server ``name``."""
+        return evolve(self, mcp_servers=_without(self.mcp_servers, name, "mcp_server"))
+
     @classmethod
     def from_json(cls, raw: Any) -> Self:
         """Read the JSON object a file holds, or raise :class:`ConfigError` with the path of the bad field."""
@@ -69,10 +78,11 @@ class Document:
         arguments = read_fields(cls, "", raw)
         servers = section("servers", arguments.get("servers", {}))
         routes = section("routes", arguments.get("routes", {}))
+        mcp_servers = section("mcp_servers", arguments.get("mcp_servers", {}))
         arguments |= {
             "servers": {name: Server.from_json(name, value) for name, value in servers.items()},
             "routes": {name: Route.from_json(name, value) for name, value in routes.items()},
-            "mcp_servers": section("mcp_servers", arguments.get("mcp_servers", {})),
+            "mcp_servers": {name: McpServer.from_json(name, value) for name, value in mcp_servers.items()},
         }
         if "budgets" in arguments:
             arguments["budgets"] = Budgets.from_json(arguments["budgets"])
@@ -85,7 +95,7 @@ class Document:
             "budgets": self.budgets.to_json(),
             "servers": {name: server.to_json() for name, server in self.servers.items()},
             "routes": {name: route.to_json() for name, route in self.routes.items()},
-            "mcp_servers": dict(self.mcp_servers),
+            "mcp_servers": {name: server.to_json() for name, server in self.mcp_servers.items()},
         }
         return {key: value for key, value in sections.items() if value} | dict(self.extra)
 
@@ -102,5 +112,5 @@ def check_version(version: Any) -> None:
 def _without(entries: Mapping[str, Any], name: str, what: str) -> dict[str, Any]:
     if name not in entries:
         there = ", ".join(entries) or "none"
-        raise ConfigError(f"{what}s.{name}", f"no {what} of that name; there are: {there}")
+        raise ConfigError(f"{what}s.{name}", f"no {what.replace('_', ' ')} of that name; there are: {there}")
     return {key: value for key, value in entries.items() if key != name}
