@@ -68,6 +68,12 @@ class Forbidden(BadRequest):
     code = "forbidden"
 
 
+class ModelNotAllowed(Forbidden):
+    """The key used is not for this model."""
+
+    code = "model_not_allowed"
+
+
 class NotFound(BadRequest):
     """No such path."""
 

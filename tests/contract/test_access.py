@@ -3,6 +3,7 @@
 import pytest
 from support.running import Sim, chat
 
+from trillm.keys import Grants
 from trillm.registry.store import Store
 
 
@@ -63,3 +64,20 @@ async def test_our_own_names_are_let_in(trillm):
     for host in (f"localhost:{port}", f"127.0.0.1:{port}", "[::1]", "192.168.1.5:80"):
         headers = {"host": host, "origin": f"http://{host}"}
         assert (await trillm.client.get("/v1/models", headers=headers)).status_code == 200, host
+
+
+async def test_a_key_is_shown_and_served_only_the_models_it_is_for(tmp_path, run_trillm):
+    token = Store(tmp_path / "servers.json").keys.create("chat-only", Grants(models=("sim-ch*",)))
+    async with run_trillm({"one": Sim()}) as trillm:
+        headers = {"authorization": f"Bearer {token}"}
+        listed = (await trillm.client.get("/v1/models", headers=headers)).json()["data"]
+        assert [model["id"] for model in listed] == ["sim-chat"]
+        assert (await trillm.client.get("/v1/models/sim-chat", headers=headers)).status_code == 200
+        assert (await trillm.post("/v1/chat/completions", chat(), **headers)).status_code == 200
+        for refused in (
+            await trillm.client.get("/v1/models/sim-embed", headers=headers),
+            await trillm.post("/v1/embeddings", {"model": "sim-embed", "input": "x"}, **headers),
+            await trillm.post("/v1/chat/completions", chat(model="one/sim-chat"), **headers),
+        ):
+            assert refused.status_code == 403
+            assert refused.json()["error"]["code"] == "model_not_allowed"

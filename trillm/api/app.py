@@ -15,9 +15,9 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge, RequestTimeout
 
 from trillm import errors
-from trillm.api import status
 from trillm.api.page import render_page
 from trillm.api.reply import Answer, Connection
+from trillm.gateway import status
 from trillm.gateway.access import Access, Caller
 from trillm.gateway.call import read_call, request_id
 from trillm.gateway.gateway import Gateway
@@ -73,7 +73,7 @@ async def _call(site: Site, operation: Operation) -> Answer:
     headers = wire_headers()
     caller = site.access.admit(headers)
     body = await request.get_data(cache=False, as_text=False, parse_form_data=False)
-    call = read_call(operation, headers, body, caller=caller.key)
+    call = read_call(operation, headers, body, caller=caller.key, grants=caller.grants)
     return Answer(partial(site.gateway.handle, call))
 
 
@@ -90,14 +90,12 @@ def _add_models(app: QuartTrio, site: Site) -> None:
     @app.get("/v1/models")
     @app.get("/models")
     async def list_models() -> Response:
-        _admit(site)
-        return _json(status.model_list(site.gateway.pool))
+        return _json(status.model_list(site.gateway.pool, _admit(site).grants))
 
     @app.get("/v1/models/<path:name>")
     @app.get("/models/<path:name>")
     async def get_model(name: str) -> Response:
-        _admit(site)
-        return _json(status.model(site.gateway.pool, name))
+        return _json(status.model(site.gateway.pool, name, _admit(site).grants))
 
 
 def _add_operator_routes(app: QuartTrio, site: Site) -> None:

@@ -214,7 +214,7 @@ class _Conversation:
             body = await self._read_body(head)
             if body is None:
                 return False
-            call = read_call(_OPERATIONS[head.path], head.headers, body, caller=caller.key)
+            call = read_call(_OPERATIONS[head.path], head.headers, body, caller=caller.key, grants=caller.grants)
         except TrillmError as error:
             return await self._refuse(error, head)
         await self._handle(call, reply)

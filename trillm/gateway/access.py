@@ -13,8 +13,10 @@ from functools import lru_cache
 
 from attrs import frozen
 
-from trillm.errors import Forbidden, NotAuthorised
-from trillm.keys import Keyring
+from trillm.errors import Forbidden, ModelNotAllowed, NotAuthorised
+from trillm.keys import EVERYTHING, Grants, KeyRecord, Keyring
+
+_OPERATORS = Grants(admin=True)
 
 
 @frozen
@@ -25,10 +27,17 @@ class Caller:
         key: the name of the key used, or None where none is needed.
         is_operator: whether it may see how the servers are doing: who owns this machine's account, or anyone it
             lets in while there are no keys.
+        grants: what it may use.
     """
 
     key: str | None = None
     is_operator: bool = False
+    grants: Grants = EVERYTHING
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether it may change what is served: a key made for that, or the command line of this account."""
+        return self.grants.admin
 
 
 @frozen
@@ -57,10 +66,11 @@ class Access:
         known = dict(headers)
         token = _token(known)
         if token is not None and hmac.compare_digest(token, self.operator_token.encode()):
-            return Caller(is_operator=True)
+            return Caller(is_operator=True, grants=_OPERATORS)
         keyring = self.keyring()
         if self.needs_keys and keyring:
-            return Caller(key=_key_name(keyring, token))
+            record = _record(keyring, token)
+            return Caller(key=record.name, grants=record.grants)
         self._check_browser(known)
         return Caller(is_operator=True)
 
@@ -82,6 +92,12 @@ class Access:
         return hostname in self.hosts or hostname.endswith(".localhost") or _is_address(hostname)
 
 
+def require_model(grants: Grants, name: str) -> None:
+    """Raise :class:`ModelNotAllowed` unless the model may be used."""
+    if not grants.allow_model(name):
+        raise ModelNotAllowed(f"The key used is not for the model {name!r}.", param="model")
+
+
 def own_hosts(bound: str, allowed: Sequence[str] = ()) -> frozenset[str]:
     """Return the names this machine goes by: what was bound, what the operator allows, its host name."""
     name = socket.gethostname().lower()
@@ -95,13 +111,13 @@ def _token(headers: dict[bytes, bytes]) -> bytes | None:
     return headers.get(b"x-api-key") or headers.get(b"api-key") or None
 
 
-def _key_name(keyring: Keyring, token: bytes | None) -> str:
+def _record(keyring: Keyring, token: bytes | None) -> KeyRecord:
     if token is None:
         raise NotAuthorised("A key is needed: send 'authorization: Bearer KEY' (trillm key create NAME makes one).")
     record = keyring.find(token.decode("latin-1"))
     if record is None:
         raise NotAuthorised("This key is unknown or was revoked.")
-    return record.name
+    return record
 
 
 def _same(origin: str, host: str) -> bool:

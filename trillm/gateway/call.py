@@ -15,6 +15,7 @@ from attrs import field, frozen
 
 from trillm.errors import BadRequest, UnsupportedMediaType
 from trillm.gateway.reply import Headers
+from trillm.keys import EVERYTHING, Grants
 from trillm.models import Operation
 
 #: Request headers that concern the backend too. Everything else is between the caller and us.
@@ -38,6 +39,7 @@ class Call:
         stream: whether the answer is to be streamed.
         budget_s: seconds the caller gives (``x-trillm-budget``), or None.
         caller: the name of the key used, or None.
+        grants: what the caller may use.
         forwarded: headers for the backend.
         received: ``trio.current_time()`` when the request had arrived.
     """
@@ -49,6 +51,7 @@ class Call:
     stream: bool = False
     budget_s: float | None = None
     caller: str | None = None
+    grants: Grants = EVERYTHING
     forwarded: Headers = field(factory=list, repr=False)
     received: float = field(factory=trio.current_time)
 
@@ -95,7 +98,12 @@ _FILLED_ARRAY = re.compile(rb"\[\s*[^\s\]]")
 
 
 def read_call(
-    operation: Operation, headers: Sequence[tuple[bytes, bytes]], body: bytes, *, caller: str | None = None
+    operation: Operation,
+    headers: Sequence[tuple[bytes, bytes]],
+    body: bytes,
+    *,
+    caller: str | None = None,
+    grants: Grants = EVERYTHING,
 ) -> Call:
     """Make a call of a request's headers (lower-case names) and its whole body.
 
@@ -114,6 +122,7 @@ def read_call(
         stream=bool(peek.stream) and operation in _STREAMED,
         budget_s=_budget(known.get(b"x-trillm-budget")),
         caller=caller,
+        grants=grants,
         forwarded=[header for header in headers if header[0] in FORWARDED],
     )
 

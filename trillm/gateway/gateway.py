@@ -24,6 +24,7 @@ from trillm.errors import (
     UpstreamFailed,
     UpstreamRefused,
 )
+from trillm.gateway.access import require_model
 from trillm.gateway.call import Call
 from trillm.gateway.dispatch import Dispatch
 from trillm.gateway.journey import Journey, Outcome, RequestFinished, count
@@ -108,6 +109,7 @@ class Gateway:
         if self.stopping:
             raise Stopping("trillm is stopping; try again in a moment.")
         entry = self.pool.catalog.resolve(call.model, call.operation)
+        require_model(call.grants, entry.name)
         budget = open_budget(call, entry, self.limits())
         try:
             self._running[budget] = reply
