@@ -1,0 +1,51 @@
+"""What is served at which path, to whom: ``/mcp`` and ``/mcp/{server}``, for every transport alike."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from attrs import define, field
+
+from trillm.gateway.access import Access, Caller
+from trillm.mcp.dialogue import Dialogue
+from trillm.mcp.session import View
+
+#: From a path to what is served there; None where nothing is.
+Views = Callable[[str], View | None]
+
+
+@define(eq=False)
+class Endpoint:
+    """What the transports share.
+
+    Args:
+        access: who may call.
+        views: what is served at the path under ``/mcp``: ``""`` is ``/mcp`` itself, ``"files"`` is ``/mcp/files``.
+    """
+
+    access: Access
+    views: Views
+    _dialogues: set[Dialogue] = field(factory=set, init=False, repr=False)
+
+    def view(self, path: str, caller: Caller) -> View | None:
+        """Return what ``caller`` is served at ``path``; None where nothing is, or nothing for it."""
+        server = server_of(path)
+        if server is None or (server and not caller.grants.allow_server(server)):
+            return None
+        return self.views(server)
+
+    @contextmanager
+    def known(self, dialogue: Dialogue) -> Iterator[None]:
+        """Keep ``dialogue`` up to date with what its caller may do, for the time of the block."""
+        self._dialogues.add(dialogue)
+        try:
+            yield
+        finally:
+            self._dialogues.discard(dialogue)
+
+
+def server_of(path: str) -> str | None:
+    """Return the server a path names: ``""`` for ``/mcp``; None when it is no MCP path."""
+    if path.rstrip("/") == "/mcp":
+        return ""
+    prefix, _, server = path.rpartition("/")
+    return server if prefix == "/mcp" else None
