@@ -12,6 +12,7 @@ from trillm.mcp import protocol
 from trillm.mcp.errors import INVALID_REQUEST, UNSUPPORTED_VERSION, RpcError
 from trillm.mcp.jsonrpc import MAX_IN_FLIGHT, Channel, Id, Peer
 from trillm.mcp.session import MODERN, Params, Request, Session, View
+from trillm.mcp.subscriptions import attach
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,9 @@ class Dialogue:
             params["clientInfo"],
             self.peer.notify,
             self.peer.request,
+            None if self._nursery is None else self._nursery.start_soon,
         )
+        attach(self.session, self.view.changes)
         return await protocol.describe(self.view, self.session)
 
     def _modern_session(self, method: str, params: Params) -> Session:

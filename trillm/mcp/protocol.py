@@ -99,6 +99,12 @@ async def _result(view: View, request: Request) -> Params:
             if level not in LEVELS:
                 raise RpcError(INVALID_PARAMS, f"No such log level: {level!r}; there are: {', '.join(LEVELS)}.")
             request.session.log_level = level
+        case "resources/subscribe":
+            result = await view.handle(request)
+            request.session.subscribed.add(str(request.params.get("uri")))
+            return result
+        case "resources/unsubscribe":
+            request.session.subscribed.discard(str(request.params.get("uri")))
     return await view.handle(request)
 
 

@@ -23,6 +23,13 @@ MODERN = "2026-07-28"
 META = "io.modelcontextprotocol/"
 LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 
+TOOLS_CHANGED = "notifications/tools/list_changed"
+PROMPTS_CHANGED = "notifications/prompts/list_changed"
+RESOURCES_CHANGED = "notifications/resources/list_changed"
+RESOURCE_UPDATED = "notifications/resources/updated"
+#: No notification: what :class:`Changes` says last.
+CLOSED = ""
+
 #: What a client must have declared before it may be asked.
 CAPABILITY = {
     "sampling/createMessage": "sampling",
@@ -53,7 +60,9 @@ class Session:
         client: its ``clientInfo``.
         notify: sends a notification that belongs to no request. Dropped where there is no channel for it.
         ask: sends a request that belongs to no request of the client's, and returns the result.
+        start_soon: runs a task of the transport's, which ends with the client; None where nothing can be told.
         log_level: what the client asked to be told (``logging/setLevel``); None is everything.
+        subscribed: the resources it wants to be told of (``resources/subscribe``).
     """
 
     id: str
@@ -63,7 +72,10 @@ class Session:
     client: Mapping[str, Any] = field(factory=dict)
     notify: Notify = _nobody_to_tell
     ask: Ask = _nobody_to_ask
+    start_soon: Callable[[Callable[[], Awaitable[None]]], None] | None = None
     log_level: str | None = None
+    subscribed: set[str] = field(factory=set)
+    _waiting: dict[tuple[str, str], Params] = field(factory=dict, init=False, repr=False)
     _endings: list[Callable[[], None]] = field(factory=list, init=False, repr=False)
     ended: bool = field(default=False, init=False)
 
@@ -71,6 +83,22 @@ class Session:
     def is_modern(self) -> bool:
         """Whether it speaks the stateless era's protocol."""
         return self.version >= MODERN
+
+    def tell_soon(self, method: str, params: Params) -> None:
+        """Send a notification of a change when the client takes it; two of the same change become one."""
+        if self.start_soon is None or self.ended:
+            return
+        self._waiting[method, str(params.get("uri", ""))] = params
+        if len(self._waiting) == 1:
+            self.start_soon(self._tell)
+
+    async def _tell(self) -> None:
+        while self._waiting:
+            (method, uri), params = next(iter(self._waiting.items()))
+            await self.notify(method, params)
+            # What has changed again meanwhile is told again, unless it is the same news.
+            if self._waiting.get((method, uri)) is params:
+                del self._waiting[method, uri]
 
     def on_end(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called, without waiting, when the session ends; at once if it has."""
@@ -146,15 +174,21 @@ class Request:
 class Changes:
     """Tells whoever listens what has changed: ``notifications/…/list_changed``, ``notifications/resources/updated``.
 
-    Listeners are called at once and must not wait.
+    Listeners are called at once and must not wait. The last they hear is :data:`CLOSED`.
     """
 
+    closed: bool = field(default=False, init=False)
     _listeners: list[Callable[[str, Params], None]] = field(factory=list, init=False, repr=False)
 
     def publish(self, method: str, params: Params | None = None) -> None:
         """Tell everyone."""
         for listener in tuple(self._listeners):
             listener(method, params or {})
+
+    def close(self) -> None:
+        """Say that nothing more will be told, so that streams of changes can be ended."""
+        self.closed = True
+        self.publish(CLOSED)
 
     @contextmanager
     def heard_by(self, listener: Callable[[str, Params], None]) -> Iterator[None]:

@@ -12,6 +12,7 @@ from trillm.errors import ConfigError
 from trillm.registry.entries import INHERIT, Budgets, Route, Server, Target
 from trillm.registry.fields import extra_field, frozen_mapping, read_fields, section
 from trillm.registry.mcpentries import McpServer
+from trillm.registry.prompts import Prompt
 
 __all__ = ["VERSION", "Budgets", "Document", "McpServer", "Route", "Server", "Target"]
 
@@ -28,6 +29,7 @@ class Document:
         servers: by name.
         routes: by name.
         mcp_servers: upstream MCP servers, by name.
+        prompts: what MCP clients are offered as prompts, by name.
         extra: fields not known to this version.
     """
 
@@ -36,6 +38,7 @@ class Document:
     servers: Mapping[str, Server] = field(factory=dict, converter=frozen_mapping)
     routes: Mapping[str, Route] = field(factory=dict, converter=frozen_mapping)
     mcp_servers: Mapping[str, McpServer] = field(factory=dict, converter=frozen_mapping)
+    prompts: Mapping[str, Prompt] = field(factory=dict, converter=frozen_mapping)
     extra: Mapping[str, Any] = extra_field()
 
     def __attrs_post_init__(self) -> None:
@@ -79,10 +82,12 @@ class Document:
         servers = section("servers", arguments.get("servers", {}))
         routes = section("routes", arguments.get("routes", {}))
         mcp_servers = section("mcp_servers", arguments.get("mcp_servers", {}))
+        prompts = section("prompts", arguments.get("prompts", {}))
         arguments |= {
             "servers": {name: Server.from_json(name, value) for name, value in servers.items()},
             "routes": {name: Route.from_json(name, value) for name, value in routes.items()},
             "mcp_servers": {name: McpServer.from_json(name, value) for name, value in mcp_servers.items()},
+            "prompts": {name: Prompt.from_json(name, value) for name, value in prompts.items()},
         }
         if "budgets" in arguments:
             arguments["budgets"] = Budgets.from_json(arguments["budgets"])
@@ -96,6 +101,7 @@ class Document:
             "servers": {name: server.to_json() for name, server in self.servers.items()},
             "routes": {name: route.to_json() for name, route in self.routes.items()},
             "mcp_servers": {name: server.to_json() for name, server in self.mcp_servers.items()},
+            "prompts": {name: prompt.to_json() for name, prompt in self.prompts.items()},
         }
         return {key: value for key, value in sections.items() if value} | dict(self.extra)
 
