@@ -44,6 +44,7 @@ class Link:
         opened: called with each new session, before any request is put to it.
         kept: true while a session is to stay although it carries no request.
         failure: why there was no session at the last try, or None.
+        cause: the exception behind it, if there was one.
         starts: how many sessions there have been.
     """
 
@@ -53,6 +54,7 @@ class Link:
     opened: Callable[[Upstream], None] = lambda _session: None
     kept: Callable[[], object] = lambda: False
     failure: str | None = field(default=None, init=False)
+    cause: BaseException | None = field(default=None, init=False)
     starts: int = field(default=0, init=False)
     current: Upstream | None = field(default=None, init=False)
     _settled: trio.Event | None = field(default=None, init=False)
@@ -162,7 +164,8 @@ class Link:
                     self._forget(settled)
                     scope.deadline = trio.current_time() + END_S
         except Exception as exc:  # noqa: BLE001 - whatever a server or its transport comes up with ends this and no more
-            failure = failure or _reason(exc)
+            self.cause = _first(exc)
+            failure = failure or _reason(self.cause)
         finally:
             self._count(failure, began)
             self._forget(settled)
@@ -205,10 +208,12 @@ class Link:
         log.warning("mcp session failed server=%s failures=%d reason=%r", self.server.name, self._failures, failure)
 
 
+def _first(exc: BaseException) -> BaseException:
+    """Return the first exception in any nesting of groups."""
+    return _first(exc.exceptions[0]) if isinstance(exc, BaseExceptionGroup) else exc
+
+
 def _reason(exc: BaseException) -> str:
-    """Return the first reason in any nesting of groups, in one line."""
-    while isinstance(exc, BaseExceptionGroup):
-        exc = exc.exceptions[0]
     if isinstance(exc, TrillmError):
         return exc.message.rstrip(".")
     log.debug("mcp session broken", exc_info=exc)

@@ -18,6 +18,7 @@ from trillm.mcp.child import open_child
 from trillm.mcp.errors import (
     CONNECTION_CLOSED,
     INVALID_REQUEST,
+    METHOD_NOT_FOUND,
     UNSUPPORTED_VERSION,
     RpcError,
 )
@@ -48,6 +49,10 @@ _FORGOTTEN = re.compile(r"session", re.IGNORECASE)
 _FORGOTTEN_CODES = {INVALID_REQUEST, CONNECTION_CLOSED, -32001}
 #: What only the new era's requests carry.
 _ENVELOPE = tuple(META + key for key in ("protocolVersion", "clientInfo", "clientCapabilities", "logLevel"))
+
+
+class EraRefused(UpstreamFailed):
+    """A server does not speak the era it was to speak."""
 
 
 @frozen
@@ -146,9 +151,10 @@ class Upstream:
             if era == "legacy" or (not await self._discover() and era == "auto"):
                 await self._initialize()
         except RpcError as exc:
-            raise UpstreamFailed(self._why(exc)) from exc
+            refused = exc.code == UNSUPPORTED_VERSION or (era == "legacy" and exc.code == METHOD_NOT_FOUND)
+            raise (EraRefused if refused else UpstreamFailed)(self._why(exc)) from exc
         if not self.version:
-            raise UpstreamFailed("does not speak MCP 2026-07-28 (era: modern)")
+            raise EraRefused("does not speak MCP 2026-07-28 (era: modern)")
 
     async def _discover(self) -> bool:
         """Ask for the new era's versions; anything but a clear answer means the old era (MCP 2026-07-28, "stdio")."""
