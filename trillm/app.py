@@ -8,7 +8,7 @@ import secrets
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -19,12 +19,14 @@ from trillm import banner, logs
 from trillm.api.app import Site, build_app
 from trillm.api.server import AppServer, open_app_server
 from trillm.door.door import Door, DoorSettings, open_listeners
-from trillm.door.lane import Lane, LaneSettings
+from trillm.door.lane import HandOver, Lane, LaneSettings, wants_websocket
 from trillm.door.tls import build_context
 from trillm.gateway.access import Access, own_hosts
 from trillm.gateway.gateway import Gateway
 from trillm.gateway.limits import Limits, limits_of
 from trillm.hub import Hub, WhenFull
+from trillm.mcp.house import House
+from trillm.mcp.onuse import OnUse, open_on_use
 from trillm.metrics import Metrics
 from trillm.observe import observe
 from trillm.pool.membership import Membership, serve_discovery
@@ -44,6 +46,7 @@ from trillm.wire.control import open_control
 from trillm.wire.exchange import Connections
 from trillm.wire.poller import Poller, open_poller
 from trillm.wire.pump import Pump
+from trillm.wire.request_head import RequestHead
 
 log = logging.getLogger(__name__)
 
@@ -99,11 +102,20 @@ class Services:
         """Return what the HTTP routes need."""
         return Site(self.gateway, self.registry, self.access, max_body_bytes=self.settings.max_body_bytes)
 
-    def lane(self, app: AppServer, poller: Poller | None) -> Lane:
+    def mcp(self) -> AbstractAsyncContextManager[OnUse]:
+        """Return the MCP face, which begins when it is first needed."""
+        house = House(self.gateway, self.registry)
+        return open_on_use(lambda module: module.open_face(house, self.hub, self.access))
+
+    def lane(self, app: AppServer, poller: Poller | None, mcp: OnUse | None = None) -> Lane:
         """Return the fast lane before ``app``."""
+
+        def elsewhere(head: RequestHead) -> HandOver | None:
+            return mcp.serve_websocket if mcp is not None and wants_websocket(head) else None
+
         settings = LaneSettings(body_bytes=self.settings.max_body_bytes)
         enabled = self.settings.lane
-        return Lane(self.gateway, self.access, app.serve_connection, poller, settings, enabled=enabled)
+        return Lane(self.gateway, self.access, app.serve_connection, poller, settings, enabled, elsewhere)
 
 
 @frozen
@@ -116,6 +128,8 @@ class Server:
         door: its listener.
         lane: its hot routes.
         app: its HTTP application.
+        mcp: its MCP face.
+        mcp_url: where that has a port of its own, or None.
     """
 
     url: str
@@ -123,6 +137,8 @@ class Server:
     door: Door
     lane: Lane
     app: AppServer
+    mcp: OnUse
+    mcp_url: str | None = None
 
 
 async def serve(settings: ServeSettings) -> int:
@@ -167,17 +183,33 @@ async def _open_faces(
     settings = services.settings
     async with (
         open_poller() as poller,
-        open_app_server(build_app(services.site())) as app,
+        services.mcp() as mcp,
+        open_app_server(build_app(services.site()), {"/mcp": mcp.asgi} if settings.mcp else {}) as app,
         trio.open_nursery() as faces,
     ):
         services.gateway.pump = Pump(poller) if poller else None
-        lane = services.lane(app, poller)
+        lane = services.lane(app, poller, mcp if settings.mcp else None)
         door = Door(listeners, lane.serve, DoorSettings(max_connections=settings.max_connections), tls)
         services.metrics.gauge("trillm_connections", "Open client connections.", lambda: door.connections)
         await faces.start(lane.serve_deadlines)
         await faces.start(door.run)
-        yield Server(_url(listeners[0], settings), services, door, lane, app)
+        async with _open_mcp_port(settings, mcp, tls) as mcp_url:
+            yield Server(_url(listeners[0], settings), services, door, lane, app, mcp, mcp_url)
         faces.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _open_mcp_port(settings: ServeSettings, mcp: OnUse, tls: ssl.SSLContext | None) -> AsyncIterator[str | None]:
+    """Serve MCP over WebSocket on the port that was asked for, if one was; yield its URL."""
+    if settings.mcp_port is None:
+        yield None
+        return
+    listeners = await open_listeners(settings.host, settings.mcp_port, backlog=DoorSettings().backlog)
+    door = Door(listeners, mcp.serve_websocket, DoorSettings(max_connections=settings.max_connections), tls)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(door.run)
+        yield _url(listeners[0], settings).replace("http", "ws", 1) + "/mcp"
+        nursery.cancel_scope.cancel()
 
 
 async def _start_services(services: Services, nursery: trio.Nursery) -> None:
@@ -222,12 +254,14 @@ async def drain(server: Server, drain_s: float) -> None:
     server.lane.close_idle()
     await server.app.close_idle()
     with trio.move_on_after(max(0.0, drain_s - FAREWELL_S)):
+        await server.mcp.finish()
         await server.door.empty.wait()
         return
     log.warning("drain time over running=%d", gateway.running)
     gateway.cut_all("trillm is stopping.")
     with trio.move_on_after(FAREWELL_S):
         await server.door.empty.wait()
+    server.mcp.abort()
 
 
 async def _until(event: trio.Event, action: Callable[[], Awaitable[None]]) -> None:

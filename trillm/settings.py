@@ -27,6 +27,8 @@ class ServeSettings:
         allowed_hosts: names in ``Host`` that are ours although this machine does not know.
         max_body_bytes: of a request.
         max_connections: open at once.
+        mcp: whether MCP is served, at ``/mcp``.
+        mcp_port: another port for MCP over WebSocket alone; 0 is any free one, None is none.
         certfile: PEM certificate, with its chain; given, the port speaks TLS.
         keyfile: its key, if that is not in the same file.
         log_format: see :mod:`trillm.logs`.
@@ -46,6 +48,8 @@ class ServeSettings:
     allowed_hosts: tuple[str, ...] = field(default=(), converter=tuple)
     max_body_bytes: int = 64 * 1024 * 1024
     max_connections: int = 10_000
+    mcp: bool = True
+    mcp_port: int | None = None
     certfile: Path | None = None
     keyfile: Path | None = None
     log_format: LogFormat = "text"

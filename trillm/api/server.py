@@ -4,8 +4,9 @@ The listener is the door's, so Hypercorn gets one stream at a time. It shields i
 streams handed over bring their own (:class:`~trillm.wire.net.RawStream`).
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any
 
 import trio
@@ -17,6 +18,11 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 from quart_trio import QuartTrio
+
+from trillm.wire.net import Replayed
+
+Asgi = Callable[[Any, Any, Any], Awaitable[None]]
+NOTHING: Mapping[str, Asgi] = MappingProxyType({})
 
 KEEP_ALIVE_S = 60.0
 MAX_HEAD_BYTES = 64 * 1024
@@ -36,10 +42,15 @@ class AppServer:
 
 
 @asynccontextmanager
-async def open_app_server(app: QuartTrio) -> AsyncIterator[AppServer]:
-    """Start the application's lifespan and yield its server; the lifespan ends with the block."""
+async def open_app_server(app: QuartTrio, mounted: Mapping[str, Asgi] = NOTHING) -> AsyncIterator[AppServer]:
+    """Start the application's lifespan and yield its server; the lifespan ends with the block.
+
+    Args:
+        app: serves everything but what is mounted.
+        mounted: other ASGI applications by path; each serves what is below its path too.
+    """
     config = _config()
-    wrapped = wrap_app(app, config.wsgi_max_body_size, mode="asgi")
+    wrapped = wrap_app(_dispatching(app, mounted) if mounted else app, config.wsgi_max_body_size, mode="asgi")
     context = WorkerContext(None)
     lifespan = Lifespan(wrapped, config, {})
 
@@ -54,22 +65,15 @@ async def open_app_server(app: QuartTrio) -> AsyncIterator[AppServer]:
         nursery.cancel_scope.cancel()
 
 
-class Replayed:
-    """A stream whose first bytes were read before; otherwise the stream itself, TLS or not."""
+def _dispatching(app: QuartTrio, mounted: Mapping[str, Asgi]) -> Any:
+    async def dispatch(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            for path, other in mounted.items():
+                if scope["path"] == path or scope["path"].startswith(f"{path}/"):
+                    return await other(scope, receive, send)
+        return await app(scope, receive, send)
 
-    def __init__(self, stream: trio.abc.Stream, read: bytes) -> None:
-        self._stream = stream
-        self._read = read
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Return what was read before, then what comes."""
-        if self._read:
-            read, self._read = self._read, b""
-            return read
-        return bytes(await self._stream.receive_some(max_bytes))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+    return dispatch
 
 
 def _config() -> Config:

@@ -32,6 +32,8 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 @click.option("--no-lane", is_flag=True, help="Serve every route through the framework: slower, and the same.")
 @click.option("--no-auth", is_flag=True, help="Let anyone call, even when there are keys.")
 @click.option("--allowed-host", "allowed_hosts", multiple=True, metavar="NAME", help="A name this address has.")
+@click.option("--no-mcp", is_flag=True, help="Do not serve the Model Context Protocol at /mcp.")
+@click.option("--mcp-port", type=click.IntRange(0, 65_535), help="Serve MCP over WebSocket on a port of its own, too.")
 @click.option("--certfile", type=_FILE, help="Speak TLS with this certificate (PEM, with its chain).")
 @click.option("--keyfile", type=_FILE, help="Its key, if that is in a file of its own.")
 @click.option("--log-format", type=click.Choice(("text", "json")), default="text", show_default=True)
@@ -46,12 +48,14 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
     help="What running requests get when it stops.",
 )
 @store_option
-async def command(store: Store, *, no_discover: bool, no_lane: bool, no_auth: bool, **options: Any) -> int:
+async def command(store: Store, **options: Any) -> int:
     """Run the server: one address in front of all."""
     if options["keyfile"] and not options["certfile"]:
         raise click.UsageError("--keyfile goes with --certfile.")
+    if options["no_mcp"] and options["mcp_port"] is not None:
+        raise click.UsageError("--mcp-port makes no sense with --no-mcp.")
     from trillm.app import serve
 
     options = {name.replace("_budget", "_budget_s"): value for name, value in options.items()}
-    options |= {"discover": not no_discover, "lane": not no_lane, "auth": not no_auth}
+    options |= {name: not options.pop(f"no_{name}") for name in ("discover", "lane", "auth", "mcp")}
     return await serve(ServeSettings(config=store.path, **options))

@@ -64,6 +64,8 @@ class Lane:
         poller: tells of clients that hang up.
         settings: see :class:`LaneSettings`.
         enabled: False hands everything over.
+        elsewhere: tells who serves a request that is not for the lane, given its head, unless it is ``hand_over``;
+            a WebSocket that nobody else serves is refused.
     """
 
     gateway: Gateway
@@ -72,6 +74,7 @@ class Lane:
     poller: Poller | None = None
     settings: LaneSettings = field(factory=LaneSettings)
     enabled: bool = True
+    elsewhere: Callable[[RequestHead], HandOver | None] = lambda _head: None
     closing: bool = field(default=False, init=False)
     _conversations: "set[_Conversation]" = field(factory=set, init=False)
 
@@ -89,7 +92,7 @@ class Lane:
         finally:
             self._conversations.discard(conversation)
         if not_ours:
-            await self.hand_over(stream, not_ours)
+            await (conversation.elsewhere or self.hand_over)(stream, not_ours)
 
     async def _converse(self, conversation: "_Conversation") -> bytes:
         raw = transport(conversation.stream)
@@ -131,6 +134,7 @@ class _Conversation:
         deadline: when what it waits for now is to be there, on Trio's clock.
         idle: whether it waits for a request.
         watched: whether somebody will call :meth:`hung_up`.
+        elsewhere: who serves the first request that is not for the lane.
     """
 
     lane: Lane
@@ -140,6 +144,7 @@ class _Conversation:
     idle: bool = False
     watched: bool = False
     reader: RequestReader = field(init=False)
+    elsewhere: HandOver | None = field(default=None, init=False)
     _reply: LaneReply | None = field(default=None, init=False)
     _left: bool = field(default=False, init=False)
 
@@ -163,10 +168,11 @@ class _Conversation:
                 break
             if head is None:
                 break
-            if wants_websocket(head):
-                await self._refuse(NotFound("No WebSocket is served here."), head)
-                break
-            if not self._takes(head):
+            if wants_websocket(head) or not self._takes(head):
+                self.elsewhere = self.lane.elsewhere(head)
+                if self.elsewhere is None and wants_websocket(head):
+                    await self._refuse(NotFound("No WebSocket is served here."), head)
+                    break
                 return head.raw + self.reader.unread()
             if not await self._answer(head):
                 break

@@ -18,7 +18,7 @@ from trillm.errors import BadRequest, NotFound, TrillmError, UpstreamFailed
 from trillm.mcp.dialogue import Dialogue
 from trillm.mcp.endpoint import Endpoint
 from trillm.mcp.jsonrpc import MAX_IN_FLIGHT
-from trillm.wire.net import Connect, Origin, RawStream, close_now, transport
+from trillm.wire.net import Connect, Origin, RawStream, Replayed, close_now, transport
 from trillm.wire.net import connect as connect_default
 
 SUBPROTOCOL = "mcp"
@@ -62,10 +62,12 @@ class WebSocketChannel:
 
     Args:
         socket: open.
+        stream: what it is on.
         settings: see :class:`WebSocketSettings`.
     """
 
     socket: tw.WebSocketConnection
+    stream: trio.abc.Stream
     settings: WebSocketSettings = DEFAULTS
 
     async def receive(self) -> str | None:
@@ -97,7 +99,7 @@ class WebSocketChannel:
 
     def abort(self) -> None:
         """Close the connection without a word."""
-        close_now(transport(self.socket._stream))  # noqa: SLF001 - trio-websocket keeps the stream it was given there
+        close_now(self.stream)
 
     async def keep_alive(self) -> None:
         """Ping now and then, and end the connection of a peer that does not answer: a lost host sends no goodbye."""
@@ -158,8 +160,13 @@ class WebSocketFace:
         """How many are open."""
         return len(self._open)
 
-    async def serve(self, stream: trio.abc.Stream) -> None:
-        """Serve one connection, from its opening handshake on."""
+    async def serve(self, stream: trio.abc.Stream, read: bytes = b"") -> None:
+        """Serve one connection, from its opening handshake on.
+
+        Args:
+            stream: to the client.
+            read: what was read from it already.
+        """
         raw = transport(stream)
         if isinstance(raw, RawStream):
             raw.write_stall_s = self.settings.stall_s
@@ -168,19 +175,19 @@ class WebSocketFace:
             with trio.move_on_after(self.settings.handshake_s) as scope:
                 request = await tw.wrap_server_stream(
                     _Opening(nursery, scope),  # type: ignore[arg-type]  # as much of a nursery as it uses
-                    stream,
+                    Replayed(stream, read),  # type: ignore[arg-type]  # all of a stream that it uses
                     # Nothing waits in trio-websocket: who sends faster than we work is to notice.
                     message_queue_size=0,
                     max_message_size=self.settings.message_bytes,
                     receive_buffer_size=None,
                 )
-                connection = await self._accepted(request)
+                connection = await self._accepted(request, stream)
             if connection is not None:
                 nursery.start_soon(connection.channel.keep_alive)
                 await self._run(connection)
             nursery.cancel_scope.cancel()
 
-    async def _accepted(self, request: tw.WebSocketRequest) -> "_Connection | None":
+    async def _accepted(self, request: tw.WebSocketRequest, stream: trio.abc.Stream) -> "_Connection | None":
         """Open the WebSocket, or say why not."""
         try:
             offered = request.proposed_subprotocols
@@ -194,7 +201,7 @@ class WebSocketFace:
             await _reject(request, error)
             return None
         socket = await request.accept(subprotocol=SUBPROTOCOL if offered else None)
-        channel = WebSocketChannel(socket, self.settings)
+        channel = WebSocketChannel(socket, stream, self.settings)
         return _Connection(channel, Dialogue(view, channel, caller, self.settings.max_in_flight))
 
     async def _run(self, connection: "_Connection") -> None:
@@ -271,7 +278,7 @@ async def open_websocket(
     refused = None
     async with trio.open_nursery() as nursery:
         try:
-            channel = WebSocketChannel(await _opened(nursery, stream, url, headers, settings), settings)
+            channel = WebSocketChannel(await _opened(nursery, stream, url, headers, settings), stream, settings)
             nursery.start_soon(channel.keep_alive)
             try:
                 yield channel

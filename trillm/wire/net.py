@@ -12,7 +12,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from functools import cache
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 import trio
@@ -165,6 +165,24 @@ class RawStream(trio.abc.HalfCloseableStream):
         if self.socket.fileno() == -1:
             return trio.ClosedResourceError("this stream was closed")
         return trio.BrokenResourceError(f"connection lost: {exc.strerror or exc}")
+
+
+class Replayed:
+    """A stream whose first bytes were read before; otherwise the stream itself, TLS or not."""
+
+    def __init__(self, stream: trio.abc.Stream, read: bytes) -> None:
+        self._stream = stream
+        self._read = read
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Return what was read before, then what comes."""
+        if self._read:
+            read, self._read = self._read, b""
+            return read
+        return bytes(await self._stream.receive_some(max_bytes))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 async def connect(origin: Origin) -> trio.abc.Stream:
