@@ -2,19 +2,24 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import trio
 from attrs import frozen
 
 from trillm.gateway.access import Access
-from trillm.hub import Hub
+from trillm.hub import Hub, WhenFull
+from trillm.mcp.aggregate import open_aggregate
 from trillm.mcp.endpoint import Endpoint
 from trillm.mcp.house import House
 from trillm.mcp.http import HttpFace
 from trillm.mcp.own import Own
 from trillm.mcp.sdk import open_http_sessions
 from trillm.mcp.session import View
+from trillm.mcp.single import Single
+from trillm.mcp.upstreams import Upstreams, open_upstreams
 from trillm.mcp.websocket import DEFAULTS, WebSocketFace
+from trillm.registry.registry import RegistryLoaded
 
 
 @frozen(eq=False)
@@ -23,17 +28,20 @@ class Face:
 
     Args:
         own: what trillm itself offers.
+        upstreams: what others offer through it.
         websocket: its WebSockets.
         http: its HTTP.
     """
 
     own: Own
+    upstreams: Upstreams
     websocket: WebSocketFace
     http: HttpFace
 
     async def finish(self) -> None:
         """Take no more requests, let those that run be answered, and end every session."""
         self.own.changes.close()
+        self.upstreams.close()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.websocket.finish)
             nursery.start_soon(self.http.sessions.end_all)
@@ -48,10 +56,25 @@ async def open_face(house: House, hub: Hub, access: Access) -> AsyncIterator[Fac
     """Run the face for the time of the block."""
     own = Own(house, hub)
     own.watch()
+    async with open_upstreams() as upstreams, open_http_sessions(DEFAULTS.message_bytes) as sessions:
+        _follow(house, hub, upstreams)
+        with open_aggregate(upstreams, own) as aggregate:
+            endpoint = Endpoint(access, partial(_view, upstreams, aggregate))
+            yield Face(own, upstreams, WebSocketFace(endpoint), HttpFace(endpoint, sessions))
 
-    def views(server: str) -> View | None:
-        return None if server else own
 
-    endpoint = Endpoint(access, views)
-    async with open_http_sessions(DEFAULTS.message_bytes) as sessions:
-        yield Face(own, WebSocketFace(endpoint), HttpFace(endpoint, sessions))
+def _view(upstreams: Upstreams, aggregate: View, server: str) -> View | None:
+    if not server:
+        return aggregate
+    return Single(upstreams, server) if server in upstreams.links else None
+
+
+def _follow(house: House, hub: Hub, upstreams: Upstreams) -> None:
+    """Have the upstreams that the registry names, now and when it changes."""
+
+    def loaded(event: RegistryLoaded) -> None:
+        upstreams.follow(event.snapshot.document.mcp_servers)
+
+    upstreams.follow(house.registry.snapshot.document.mcp_servers)
+    # Coalesced: only the newest snapshot is of interest.
+    hub.subscribe(loaded, RegistryLoaded, when_full=WhenFull.COALESCE, size=1)
