@@ -11,7 +11,7 @@ import sys
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import mcp_types as t
@@ -51,12 +51,12 @@ bus = InMemorySubscriptionBus()
 subscribed: dict[str, list[Any]] = {}
 remembered: dict[int, int] = {}
 extra: list[str] = []
-journal: Path | None = None
+journal: list[Path] = []
 
 
 def write(line: str) -> None:
-    if journal is not None:
-        with journal.open("a") as file:
+    for path in journal:
+        with path.open("a") as file:
             file.write(line + "\n")
 
 
@@ -179,7 +179,8 @@ async def list_templates(_ctx: Any, _params: Any) -> t.ListResourceTemplatesResu
 
 
 async def read_resource(_ctx: Any, p: t.ReadResourceRequestParams) -> t.ReadResourceResult:
-    return t.ReadResourceResult(contents=[t.TextResourceContents(uri=p.uri, mime_type="text/plain", text=f"at {p.uri}")])
+    found = t.TextResourceContents(uri=p.uri, mime_type="text/plain", text=f"at {p.uri}")
+    return t.ReadResourceResult(contents=[found])
 
 
 async def subscribe(ctx: ServerRequestContext, p: t.SubscribeRequestParams) -> t.EmptyResult:
@@ -194,7 +195,8 @@ async def unsubscribe(_ctx: Any, p: t.UnsubscribeRequestParams) -> t.EmptyResult
 
 
 async def list_prompts(_ctx: Any, _params: Any) -> t.ListPromptsResult:
-    return t.ListPromptsResult(prompts=[t.Prompt(name="greet", arguments=[t.PromptArgument(name="who", required=True)])])
+    prompt = t.Prompt(name="greet", arguments=[t.PromptArgument(name="who", required=True)])
+    return t.ListPromptsResult(prompts=[prompt])
 
 
 async def get_prompt(_ctx: Any, p: t.GetPromptRequestParams) -> t.GetPromptResult:
@@ -280,7 +282,7 @@ class Stream:
     async def aclose(self) -> None:
         pass
 
-    async def __aenter__(self) -> "Stream":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
@@ -324,7 +326,6 @@ async def serve_stdio(server: Server[Any], drive: Any) -> None:
 
 
 async def main() -> None:
-    global journal
     parser = argparse.ArgumentParser()
     parser.add_argument("transport", choices=("stdio", "http", "ws"))
     parser.add_argument("--era", choices=("both", "legacy", "modern"), default="both")
@@ -332,7 +333,7 @@ async def main() -> None:
     parser.add_argument("--journal", type=Path)
     parser.add_argument("--name", default="demo")
     options = parser.parse_args()
-    journal = options.journal
+    journal.extend([options.journal] if options.journal else [])
     server = make_server(options.name, options.era)
     drive = serve_loop if options.era == "legacy" else serve_dual_era_loop
     match options.transport:

@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 #: Whether anybody listens is found out within this time.
 KNOCK_S = 1.0
+#: How long the end of an answered stream is waited for.
+LAST_BYTES_S = 0.05
 
 #: A tool's input schema, if it is known.
 Schemas = Callable[[str], Params | None]
@@ -177,22 +179,35 @@ class _Watched(httpx2.AsyncByteStream):
 
     def __init__(self, stream: Any, url: httpx2.URL) -> None:
         self._stream, self._url = stream, url
+        self._data = aiter(stream)
+        self._ended = False
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        broken: httpx2.TransportError | None = None
+    def __aiter__(self) -> "_Watched":
+        return self
+
+    async def __anext__(self) -> bytes:
+        broken: httpx2.TransportError
         try:
-            async for data in self._stream:
-                yield data
+            return bytes(await anext(self._data))
+        except StopAsyncIteration:
+            self._ended = True
+            raise
         except httpx2.TransportError as exc:
             broken = exc
-        if broken is None:
-            return
-        if await self._is_alive():
+        if self._ended or await self._is_alive():
             raise broken  # the SDK asks for the rest, if the server keeps it
+        self._ended = True
         error = {"jsonrpc": "2.0", "id": 0, "error": {"code": CONNECTION_CLOSED, "message": _reason(broken)}}
-        yield b"\n\nevent: message\ndata: " + msgspec.json.encode(error) + b"\n\n"
+        return b"\n\nevent: message\ndata: " + msgspec.json.encode(error) + b"\n\n"
 
     async def aclose(self) -> None:
+        # The SDK has its answer and reads no further; only what is read to its end leaves a connection to use again.
+        with trio.move_on_after(LAST_BYTES_S):
+            while not self._ended:
+                try:
+                    await anext(self._data)
+                except (StopAsyncIteration, httpx2.TransportError, RuntimeError):
+                    self._ended = True
         await self._stream.aclose()
 
     async def _is_alive(self) -> bool:
