@@ -253,5 +253,5 @@ def _reason(exc: httpx2.TransportError) -> str:
 
 def _shortest(exc: BaseException) -> str:
     """Return the innermost reason, which says most."""
-    inner = exc.__cause__ or exc.__context__
+    inner = exc.exceptions[0] if isinstance(exc, BaseExceptionGroup) else exc.__cause__ or exc.__context__
     return (inner and _shortest(inner)) or str(exc) or type(exc).__name__
