@@ -17,9 +17,10 @@ from attrs import define, field, frozen
 
 from trillm import banner, logs
 from trillm.api.app import Site, build_app
+from trillm.api.mount import Asgi, Mount
 from trillm.api.server import AppServer, open_app_server
 from trillm.door.door import Door, DoorSettings, open_listeners
-from trillm.door.lane import HandOver, Lane, LaneSettings, wants_websocket
+from trillm.door.lane import Lane, LaneSettings
 from trillm.door.tls import build_context
 from trillm.gateway.access import Access, own_hosts
 from trillm.gateway.gateway import Gateway
@@ -46,7 +47,6 @@ from trillm.wire.control import open_control
 from trillm.wire.exchange import Connections
 from trillm.wire.poller import Poller, open_poller
 from trillm.wire.pump import Pump
-from trillm.wire.request_head import RequestHead
 
 log = logging.getLogger(__name__)
 
@@ -109,13 +109,9 @@ class Services:
 
     def lane(self, app: AppServer, poller: Poller | None, mcp: OnUse | None = None) -> Lane:
         """Return the fast lane before ``app``."""
-
-        def elsewhere(head: RequestHead) -> HandOver | None:
-            return mcp.serve_websocket if mcp is not None and wants_websocket(head) else None
-
         settings = LaneSettings(body_bytes=self.settings.max_body_bytes)
         enabled = self.settings.lane
-        return Lane(self.gateway, self.access, app.serve_connection, poller, settings, enabled, elsewhere)
+        return Lane(self.gateway, self.access, app.serve_connection, poller, settings, enabled, mcp)
 
 
 @frozen
@@ -184,7 +180,7 @@ async def _open_faces(
     async with (
         open_poller() as poller,
         services.mcp() as mcp,
-        open_app_server(build_app(services.site()), {"/mcp": mcp.asgi} if settings.mcp else {}) as app,
+        open_app_server(_with_mcp(services, mcp)) as app,
         trio.open_nursery() as faces,
     ):
         services.gateway.pump = Pump(poller) if poller else None
@@ -210,6 +206,12 @@ async def _open_mcp_port(settings: ServeSettings, mcp: OnUse, tls: ssl.SSLContex
         await nursery.start(door.run)
         yield _url(listeners[0], settings).replace("http", "ws", 1) + "/mcp"
         nursery.cancel_scope.cancel()
+
+
+def _with_mcp(services: Services, mcp: OnUse) -> Asgi:
+    """Return the HTTP application, MCP included where it does not go through the lane."""
+    app, settings = build_app(services.site()), services.settings
+    return Mount(mcp, settings.max_body_bytes).before(app) if settings.mcp else app
 
 
 async def _start_services(services: Services, nursery: trio.Nursery) -> None:

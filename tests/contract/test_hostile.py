@@ -86,7 +86,7 @@ async def test_a_connection_may_change_between_lane_and_application(trillm):
     assert answer.count(b"HTTP/1.1 200") == 3
 
 
-@pytest.mark.parametrize("path", [b"/", b"/v1/chat/completions", b"/mcp"])
+@pytest.mark.parametrize("path", [b"/", b"/v1/chat/completions", b"/mcps"])
 async def test_a_websocket_is_refused_in_words(trillm, path):
     upgrade = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AA==\r\n"
     answer = await exchange(trillm, b"GET " + path + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n" + upgrade + b"\r\n")

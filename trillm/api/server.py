@@ -4,9 +4,8 @@ The listener is the door's, so Hypercorn gets one stream at a time. It shields i
 streams handed over bring their own (:class:`~trillm.wire.net.RawStream`).
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from types import MappingProxyType
 from typing import Any
 
 import trio
@@ -17,12 +16,9 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
-from quart_trio import QuartTrio
 
+from trillm.api.mount import Asgi
 from trillm.wire.net import Replayed
-
-Asgi = Callable[[Any, Any, Any], Awaitable[None]]
-NOTHING: Mapping[str, Asgi] = MappingProxyType({})
 
 KEEP_ALIVE_S = 60.0
 MAX_HEAD_BYTES = 64 * 1024
@@ -42,15 +38,10 @@ class AppServer:
 
 
 @asynccontextmanager
-async def open_app_server(app: QuartTrio, mounted: Mapping[str, Asgi] = NOTHING) -> AsyncIterator[AppServer]:
-    """Start the application's lifespan and yield its server; the lifespan ends with the block.
-
-    Args:
-        app: serves everything but what is mounted.
-        mounted: other ASGI applications by path; each serves what is below its path too.
-    """
+async def open_app_server(app: Asgi) -> AsyncIterator[AppServer]:
+    """Start the application's lifespan and yield its server; the lifespan ends with the block."""
     config = _config()
-    wrapped = wrap_app(_dispatching(app, mounted) if mounted else app, config.wsgi_max_body_size, mode="asgi")
+    wrapped = wrap_app(app, config.wsgi_max_body_size, mode="asgi")
     context = WorkerContext(None)
     lifespan = Lifespan(wrapped, config, {})
 
@@ -63,17 +54,6 @@ async def open_app_server(app: QuartTrio, mounted: Mapping[str, Asgi] = NOTHING)
         await lifespan.wait_for_startup()
         yield AppServer(serve_connection, context.terminated.set)
         nursery.cancel_scope.cancel()
-
-
-def _dispatching(app: QuartTrio, mounted: Mapping[str, Asgi]) -> Any:
-    async def dispatch(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            for path, other in mounted.items():
-                if scope["path"] == path or scope["path"].startswith(f"{path}/"):
-                    return await other(scope, receive, send)
-        return await app(scope, receive, send)
-
-    return dispatch
 
 
 def _config() -> Config:

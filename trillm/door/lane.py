@@ -8,6 +8,7 @@ its own budget. Whatever is not a hot route is handed over with the bytes alread
 import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any, Protocol
 
 import trio
 from attrs import define, field, frozen
@@ -16,11 +17,12 @@ from trillm.door.reply import LaneReply
 from trillm.door.tls import speaks_http_2
 from trillm.errors import NotFound, RequestTimeout, TrillmError
 from trillm.gateway.access import Access
-from trillm.gateway.call import Call, read_call, request_id
+from trillm.gateway.call import read_call, request_id
 from trillm.gateway.gateway import Gateway, send_error
 from trillm.gateway.paths import PATHS
-from trillm.gateway.reply import ClientLeft
+from trillm.gateway.reply import ClientLeft, Reply
 from trillm.wire import answer
+from trillm.wire.http_request import HttpRequest
 from trillm.wire.net import RECEIVE_BYTES, RawStream, transport
 from trillm.wire.poller import HUNG_UP, Poller
 from trillm.wire.request import RequestReader
@@ -32,6 +34,19 @@ LINGER_S = 2.0
 HandOver = Callable[[trio.abc.Stream, bytes], Awaitable[None]]
 
 _OPERATIONS = {path.encode(): operation for path, operation in PATHS.items()}
+
+
+class Mount(Protocol):
+    """Another face that answers requests which were read as a whole."""
+
+    def takes(self, path: bytes) -> bool:
+        """Tell whether a request to ``path`` is its."""
+
+    async def handle(self, request: HttpRequest, reply: Reply) -> None:
+        """Answer it; cancelled when the client leaves."""
+
+    async def serve_websocket(self, stream: trio.abc.Stream, read: bytes) -> None:
+        """Serve a connection that asks to become a WebSocket, given what was read of it."""
 
 
 @frozen
@@ -64,8 +79,7 @@ class Lane:
         poller: tells of clients that hang up.
         settings: see :class:`LaneSettings`.
         enabled: False hands everything over.
-        elsewhere: tells who serves a request that is not for the lane, given its head, unless it is ``hand_over``;
-            a WebSocket that nobody else serves is refused.
+        mount: another face, whose requests are read here and answered there, and whose WebSockets go there.
     """
 
     gateway: Gateway
@@ -74,7 +88,7 @@ class Lane:
     poller: Poller | None = None
     settings: LaneSettings = field(factory=LaneSettings)
     enabled: bool = True
-    elsewhere: Callable[[RequestHead], HandOver | None] = lambda _head: None
+    mount: Mount | None = None
     closing: bool = field(default=False, init=False)
     _conversations: "set[_Conversation]" = field(factory=set, init=False)
 
@@ -92,7 +106,7 @@ class Lane:
         finally:
             self._conversations.discard(conversation)
         if not_ours:
-            await (conversation.elsewhere or self.hand_over)(stream, not_ours)
+            await (conversation.upgraded or self.hand_over)(stream, not_ours)
 
     async def _converse(self, conversation: "_Conversation") -> bytes:
         raw = transport(conversation.stream)
@@ -134,7 +148,7 @@ class _Conversation:
         deadline: when what it waits for now is to be there, on Trio's clock.
         idle: whether it waits for a request.
         watched: whether somebody will call :meth:`hung_up`.
-        elsewhere: who serves the first request that is not for the lane.
+        upgraded: who serves it when it is a WebSocket.
     """
 
     lane: Lane
@@ -144,7 +158,7 @@ class _Conversation:
     idle: bool = False
     watched: bool = False
     reader: RequestReader = field(init=False)
-    elsewhere: HandOver | None = field(default=None, init=False)
+    upgraded: HandOver | None = field(default=None, init=False)
     _reply: LaneReply | None = field(default=None, init=False)
     _left: bool = field(default=False, init=False)
 
@@ -168,12 +182,19 @@ class _Conversation:
                 break
             if head is None:
                 break
-            if wants_websocket(head) or not self._takes(head):
-                self.elsewhere = self.lane.elsewhere(head)
-                if self.elsewhere is None and wants_websocket(head):
+            if wants_websocket(head):
+                mount = self.lane.mount
+                if mount is None or not mount.takes(head.path):
                     await self._refuse(NotFound("No WebSocket is served here."), head)
                     break
+                self.upgraded = mount.serve_websocket
                 return head.raw + self.reader.unread()
+            if not self._takes(head):
+                if not self._is_mounted(head):
+                    return head.raw + self.reader.unread()
+                if not await self._answer_mounted(head):
+                    break
+                continue
             if not await self._answer(head):
                 break
         return b""
@@ -181,6 +202,10 @@ class _Conversation:
     def _takes(self, head: RequestHead) -> bool:
         hot = head.path in _OPERATIONS and head.method == b"POST" and head.version == b"1.1"
         return hot and self.lane.enabled
+
+    def _is_mounted(self, head: RequestHead) -> bool:
+        mount = self.lane.mount
+        return mount is not None and self.lane.enabled and head.version == b"1.1" and mount.takes(head.path)
 
     async def _next_head(self) -> RequestHead | None:
         """Return the next request's head, or None when the client is done, silent, or we are closing."""
@@ -223,7 +248,21 @@ class _Conversation:
             call = read_call(_OPERATIONS[head.path], head.headers, body, caller=caller.key, grants=caller.grants)
         except TrillmError as error:
             return await self._refuse(error, head)
-        await self._handle(call, reply)
+        await self._handle(call, reply, self.lane.gateway)
+        return reply.finished and not reply.closing
+
+    async def _answer_mounted(self, head: RequestHead) -> bool:
+        """Let the other face answer; return whether the connection can carry another request."""
+        reply = LaneReply(self.stream, closing=not head.keep_alive or self.lane.closing)
+        self.deadline = math.inf
+        try:
+            body = await self._read_body(head)
+        except TrillmError as error:
+            return await self._refuse(error, head)
+        if body is None or self.lane.mount is None:
+            return False
+        path, method = head.path.decode("latin-1"), head.method.decode("latin-1")
+        await self._handle(HttpRequest(method, path, head.headers, body), reply, self.lane.mount)
         return reply.finished and not reply.closing
 
     async def _read_body(self, head: RequestHead) -> bytes | None:
@@ -252,17 +291,17 @@ class _Conversation:
             pieces.append(piece)
         return piece is not None
 
-    async def _handle(self, call: Call, reply: LaneReply) -> None:
-        """Let the gateway answer; a client that hangs up before the reply is complete cancels everything."""
+    async def _handle(self, call: Any, reply: LaneReply, by: "Gateway | Mount") -> None:
+        """Let the gateway or another face answer; a client that hangs up before the end of it cancels everything."""
         self._reply = reply
         if self._left:
             return
         if self.watched:
-            await self.lane.gateway.handle(call, reply)
+            await by.handle(call, reply)
             return
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._wait_for_hang_up)
-            await self.lane.gateway.handle(call, reply)
+            await by.handle(call, reply)
             nursery.cancel_scope.cancel()
 
     async def _wait_for_hang_up(self) -> None:

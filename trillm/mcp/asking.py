@@ -11,7 +11,7 @@ import msgspec
 import trio
 from attrs import define, field
 
-from trillm.errors import TrillmError, UpstreamFailed
+from trillm.errors import Forbidden, TrillmError, UpstreamFailed
 from trillm.gateway.access import Caller
 from trillm.gateway.call import read_call
 from trillm.gateway.gateway import Gateway
@@ -150,6 +150,8 @@ def _answer(reply: KeptReply) -> Any:
     if reply.aborted or not reply.finished:
         raise UpstreamFailed("the answer was cut short")
     answer = msgspec.json.decode(b"".join(reply.pieces))
+    if reply.status == Forbidden.status:
+        raise Forbidden(answer["error"]["message"], param=answer["error"]["param"], code=answer["error"]["code"])
     if reply.status != 200:
         raise Refused(reply.status, answer["error"])
     return answer

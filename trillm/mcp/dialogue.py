@@ -3,6 +3,8 @@
 import logging
 import secrets
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 
 import trio
 from attrs import define, field
@@ -11,7 +13,7 @@ from trillm.gateway.access import Caller
 from trillm.mcp import protocol
 from trillm.mcp.errors import INVALID_REQUEST, UNSUPPORTED_VERSION, RpcError
 from trillm.mcp.jsonrpc import MAX_IN_FLIGHT, Channel, Id, Peer
-from trillm.mcp.session import MODERN, Params, Request, Session, View
+from trillm.mcp.session import MODERN, Ask, Notify, Params, Request, Session, View
 from trillm.mcp.subscriptions import attach
 
 log = logging.getLogger(__name__)
@@ -29,12 +31,17 @@ class Dialogue:
         channel: to the client.
         caller: who it is.
         max_in_flight: its requests at once.
+        id: of its session.
+        binds: makes notifications and requests of ours belong to the request that is being answered, where that makes
+            a difference.
     """
 
     view: View
     channel: Channel
     caller: Caller
     max_in_flight: int = MAX_IN_FLIGHT
+    id: str = field(factory=partial(secrets.token_hex, 16))
+    binds: Callable[[Notify, Ask], tuple[Notify, Ask]] = lambda notify, ask: (notify, ask)
     session: Session | None = field(default=None, init=False)
     peer: Peer = field(init=False)
     _is_modern: bool | None = field(default=None, init=False)
@@ -46,11 +53,11 @@ class Dialogue:
         in_turn = frozenset({"initialize"})
         self.peer = Peer(self.channel, self._answer, self._notified, self.max_in_flight, in_turn)
 
-    async def serve(self) -> None:
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until the client leaves."""
         try:
             async with trio.open_nursery() as self._nursery:
-                await self.peer.run()
+                await self.peer.run(task_status=task_status)
                 self._nursery.cancel_scope.cancel()
         finally:
             if self.session is not None:
@@ -62,7 +69,8 @@ class Dialogue:
         if method == "initialize":
             return await self._initialize(params)
         session = self._modern_session(method, params) if self._is_modern else self._old_session(method, params)
-        return await protocol.answer(self.view, Request(id, method, params, session, self.peer.notify, session.ask))
+        notify, ask = self.binds(self.peer.notify, session.ask)
+        return await protocol.answer(self.view, Request(id, method, params, session, notify, ask))
 
     async def _initialize(self, params: Params) -> Params:
         if self._is_modern:
@@ -73,7 +81,7 @@ class Dialogue:
         version = protocol.negotiate(params.get("protocolVersion"))
         protocol.check("initialize", version, params)
         self.session = Session(
-            secrets.token_hex(16),
+            self.id,
             self.caller,
             version,
             params["capabilities"],
@@ -87,7 +95,7 @@ class Dialogue:
 
     def _modern_session(self, method: str, params: Params) -> Session:
         version, capabilities, client = protocol.read_envelope(method, params)
-        return Session(secrets.token_hex(16), self.caller, version, capabilities, client)
+        return Session(self.id, self.caller, version, capabilities, client)
 
     def _old_session(self, method: str, params: Params) -> Session:
         if protocol.has_envelope(params):

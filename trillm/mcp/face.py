@@ -14,11 +14,10 @@ from trillm.mcp.endpoint import Endpoint
 from trillm.mcp.house import House
 from trillm.mcp.http import HttpFace
 from trillm.mcp.own import Own
-from trillm.mcp.sdk import open_http_sessions
 from trillm.mcp.session import View
 from trillm.mcp.single import Single
 from trillm.mcp.upstreams import Upstreams, open_upstreams
-from trillm.mcp.websocket import DEFAULTS, WebSocketFace
+from trillm.mcp.websocket import WebSocketFace
 from trillm.registry.registry import RegistryLoaded
 
 
@@ -44,7 +43,7 @@ class Face:
         self.upstreams.close()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.websocket.finish)
-            nursery.start_soon(self.http.sessions.end_all)
+            nursery.start_soon(self.http.finish)
 
     def abort(self) -> None:
         """Close every connection at once."""
@@ -56,11 +55,14 @@ async def open_face(house: House, hub: Hub, access: Access) -> AsyncIterator[Fac
     """Run the face for the time of the block."""
     own = Own(house, hub)
     own.watch()
-    async with open_upstreams() as upstreams, open_http_sessions(DEFAULTS.message_bytes) as sessions:
+    async with open_upstreams() as upstreams, trio.open_nursery() as nursery:
         _follow(house, hub, upstreams)
         with open_aggregate(upstreams, own) as aggregate:
             endpoint = Endpoint(access, partial(_view, upstreams, aggregate))
-            yield Face(own, upstreams, WebSocketFace(endpoint), HttpFace(endpoint, sessions))
+            face = Face(own, upstreams, WebSocketFace(endpoint), HttpFace(endpoint, nursery))
+            nursery.start_soon(face.http.serve_times)
+            yield face
+            nursery.cancel_scope.cancel()
 
 
 def _view(upstreams: Upstreams, aggregate: View, server: str) -> View | None:

@@ -87,6 +87,8 @@ class Peer:
         on_notification: takes a notification, in the order they came; must not wait.
         max_in_flight: requests of the other side at once.
         in_turn: methods after which nothing is read until they are answered.
+        taken_back: what a request that was taken back is answered with; None is nothing, as the protocol has it.
+        on_settled: called in the task of a request of the other side when there is no more to do for it.
     """
 
     channel: Channel
@@ -94,11 +96,14 @@ class Peer:
     on_notification: OnNotification = nothing_to_tell
     max_in_flight: int = MAX_IN_FLIGHT
     in_turn: frozenset[str] = frozenset()
+    taken_back: RpcError | None = None
+    on_settled: Callable[[], None] | None = None
     closed: bool = field(default=False, init=False)
     #: Requests of the other side that are being answered.
     running: dict[Id, trio.CancelScope] = field(factory=dict, init=False, repr=False)
     _pending: dict[Id, _Pending] = field(factory=dict, init=False, repr=False)
     _last_id: int = field(default=0, init=False)
+    _nursery: trio.Nursery | None = field(default=None, init=False, repr=False)
     #: Answers that are not on their way yet.
     _owed: int = field(default=0, init=False)
     _finishing: trio.Event | None = field(default=None, init=False, repr=False)
@@ -106,10 +111,11 @@ class Peer:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until the channel ends; then cancel what is still being answered and fail what is still asked."""
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             task_status.started()
             try:
                 while (message := await self.channel.receive()) is not None:
-                    await self._take(message, nursery)
+                    await self._decode(message)
             except trio.BrokenResourceError:
                 pass  # as good an end as any
             finally:
@@ -192,37 +198,42 @@ class Peer:
 
     # ── what comes in ───────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _take(self, text: str | bytes, nursery: trio.Nursery) -> None:
+    async def _decode(self, text: str | bytes) -> None:
         try:
-            message = _decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return await self._refuse(None, RpcError(PARSE_ERROR, "Not JSON."))
+            message = decode(text)
+        except RpcError as error:
+            return await self._refuse(None, error)
+        return await self.take(message)
+
+    async def take(self, message: Any) -> None:
+        """Take a message that came, decoded; what has to be waited for goes on in a task of :meth:`run`."""
         match message:
             case {"jsonrpc": "2.0", "method": str(method), **rest}:
                 params = rest.get("params", {})
                 if "id" in rest:
-                    return await self._take_request(rest["id"], method, params, nursery)
+                    return await self._take_request(rest["id"], method, params)
                 if isinstance(params, dict):
                     self._take_notification(method, params)
             case {"jsonrpc": "2.0", "id": id} if ("result" in message) != ("error" in message):
                 self._take_answer(id, message)
             case _:
-                await self._refuse(_id_of(message), _no_request(message))
+                await self._refuse(id_of(message), no_request(message))
         return None
 
-    async def _take_request(self, id: Any, method: str, params: Any, nursery: trio.Nursery) -> None:  # noqa: A002
+    async def _take_request(self, id: Any, method: str, params: Any) -> None:  # noqa: A002
         refused = self._why_refused(id, params)
-        if refused is not None:
-            return await self._refuse(_id_of({"id": id}), refused)
+        if refused is not None or self._nursery is None:
+            await self._refuse(id_of({"id": id}), refused or _connection_closed())
+            return self._settled()
         scope = self.running[id] = trio.CancelScope()
         self._owed += 1
         if method in self.in_turn:
             return await self._answer(id, method, params, scope)
-        nursery.start_soon(self._answer, id, method, params, scope)
+        self._nursery.start_soon(self._answer, id, method, params, scope)
         return None
 
     def _why_refused(self, id: Any, params: Any) -> RpcError | None:  # noqa: A002
-        if _id_of({"id": id}) is None:
+        if id_of({"id": id}) is None:
             return RpcError(INVALID_REQUEST, "A request's id is a string or a whole number.")
         if not isinstance(params, dict):
             return RpcError(INVALID_PARAMS, "params must be an object.")
@@ -244,6 +255,8 @@ class Peer:
             finally:
                 # Before the answer leaves: the other side may use the id again as soon as it has that.
                 del self.running[id]
+            if not answer and self.taken_back is not None:
+                answer = error_message(id, self.taken_back)
             if answer:
                 await self.channel.send(answer)
         except trio.BrokenResourceError:
@@ -252,6 +265,11 @@ class Peer:
             self._owed -= 1
             if self._finishing is not None and not self._owed:
                 self._finishing.set()
+            self._settled()
+
+    def _settled(self) -> None:
+        if self.on_settled is not None:
+            self.on_settled()
 
     async def _outcome(self, id: Id, method: str, params: Params) -> bytes:  # noqa: A002
         try:
@@ -264,10 +282,10 @@ class Peer:
         except Exception:
             log.exception("request broken method=%s", method)
             error = RpcError(INTERNAL_ERROR, "trillm failed; its log says why.")
-        return _encode({"jsonrpc": "2.0", "id": id, "error": error.to_json()})
+        return error_message(id, error)
 
     async def _refuse(self, id: Id | None, error: RpcError) -> None:  # noqa: A002
-        await self.channel.send(_encode({"jsonrpc": "2.0", "id": id, "error": error.to_json()}))
+        await self.channel.send(error_message(id, error))
 
     def _take_notification(self, method: str, params: Params) -> None:
         if method == "notifications/cancelled":
@@ -302,12 +320,27 @@ class Peer:
         pending.answered.set()
 
 
-def _id_of(message: Any) -> Id | None:
+def error_message(id: Id | None, error: RpcError) -> bytes:  # noqa: A002
+    """Return the message that answers a request with an error."""
+    return _encode({"jsonrpc": "2.0", "id": id, "error": error.to_json()})
+
+
+def decode(text: str | bytes) -> Any:
+    """Return the JSON value; raise :class:`RpcError` when it is none."""
+    try:
+        return _decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise RpcError(PARSE_ERROR, "Not JSON.") from exc
+
+
+def id_of(message: Any) -> Id | None:
+    """Return the id of a message, or None if it has none that may be one."""
     id_ = message.get("id") if isinstance(message, dict) else None
     return id_ if isinstance(id_, str | int) and not isinstance(id_, bool) else None
 
 
-def _no_request(message: Any) -> RpcError:
+def no_request(message: Any) -> RpcError:
+    """Return what to say of JSON that is no message."""
     if isinstance(message, list):
         return RpcError(INVALID_REQUEST, "Batches are not part of MCP since 2025-06-18: send one message per frame.")
     return RpcError(INVALID_REQUEST, 'No JSON-RPC 2.0 message: {"jsonrpc": "2.0", "method": …} is one.')

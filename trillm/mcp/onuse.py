@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 import trio
 from attrs import define, field
 
+from trillm.gateway.reply import Reply
+from trillm.wire.http_request import HttpRequest
+
 if TYPE_CHECKING:
     from trillm.mcp.face import Face
 
@@ -54,9 +57,13 @@ class OnUse:
         """Serve a connection that begins with the opening handshake of a WebSocket, given what was read of it."""
         await (await self.face()).websocket.serve(stream, read)
 
-    async def asgi(self, scope: Any, receive: Any, send: Any) -> None:
-        """Serve an HTTP request."""
-        await (await self.face()).http.asgi(scope, receive, send)
+    def takes(self, path: bytes) -> bool:
+        """Tell whether an HTTP request to ``path`` is for this face."""
+        return path == b"/mcp" or path.startswith(b"/mcp/")
+
+    async def handle(self, request: HttpRequest, reply: Reply) -> None:
+        """Answer an HTTP request."""
+        await (await self.face()).http.handle(request, reply)
 
     async def finish(self) -> None:
         """See :meth:`trillm.mcp.face.Face.finish`."""
