@@ -74,7 +74,13 @@ async def running(name: str, command: list[str], log_folder: Path, model: str) -
 
 @asynccontextmanager
 async def running_program(
-    name: str, arguments: list[str], log_folder: Path, target: Target, start_s: float = START_S
+    name: str,
+    arguments: list[str],
+    log_folder: Path,
+    target: Target,
+    start_s: float = START_S,
+    *,
+    chats: bool = True,
 ) -> AsyncIterator[Running]:
     """Run a program as a server for the time of the block, which begins when it answers chats.
 
@@ -84,6 +90,7 @@ async def running_program(
         log_folder: where its output goes.
         target: whom to ask.
         start_s: the most that is waited.
+        chats: False when it answers no chats: then it is ready when it listens.
 
     Raises:
         NotAnswering: it ended, or did not answer in time.
@@ -93,7 +100,7 @@ async def running_program(
     with log.open("wb") as output:
         process = await trio.lowlevel.open_process(arguments, stdin=None, stdout=output, stderr=output)
     try:
-        if not await _answering(target, process, start_s):
+        if not await _answering(target, process, start_s, chats=chats):
             words = await trio.Path(log).read_text(errors="replace")
             raise NotAnswering(f"{name} does not answer; its last words:\n{words[-2000:]}")
         yield Running(target, process, trio.current_time() - began)
@@ -106,12 +113,12 @@ class NotAnswering(SystemExit):
     """A server ended instead of answering, or took too long."""
 
 
-async def _answering(target: Target, process: trio.Process, patience_s: float) -> bool:
-    """Wait until it answers a chat; tell whether it did."""
+async def _answering(target: Target, process: trio.Process, patience_s: float, *, chats: bool) -> bool:
+    """Wait until it answers a chat, or listens; tell whether it did."""
     load = Load(target.origin, build_asks(target, Kind.PLAIN), 1, seconds=1.0, warmup_s=0, max_requests=1, patience_s=1)
     with trio.move_on_after(patience_s):
         while process.poll() is None:
-            if await _listening(target) and (await run_load(load)).requests:
+            if await _listening(target) and (not chats or (await run_load(load)).requests):
                 return True
             await trio.sleep(0.02)
     return False
