@@ -172,6 +172,18 @@ async def open_server(settings: ServeSettings) -> AsyncIterator[Server]:
 
 
 @asynccontextmanager
+async def open_alone(settings: ServeSettings) -> AsyncIterator[OnUse]:
+    """Run all but what listens, for the time of the block: for a client that has this process to itself."""
+    services = Services(settings)
+    async with trio.open_nursery() as outer:
+        await _start_services(services, outer)
+        with services.connections:
+            async with services.mcp() as mcp:
+                yield mcp
+        outer.cancel_scope.cancel()
+
+
+@asynccontextmanager
 async def _open_faces(
     services: Services, listeners: list[socket.socket], tls: ssl.SSLContext | None
 ) -> AsyncIterator[Server]:

@@ -156,6 +156,13 @@ def read_status(registry: Path) -> Status:
         raise NotRunning(f"trillm (pid {running.pid}) is of a version too far from this one") from error
 
 
+def find_running(registry: Path) -> Running:
+    """Return where the server of ``registry`` answers; raise :class:`NotRunning`."""
+    running = _read_run_file(run_file(registry))
+    _ask(running)
+    return running
+
+
 def say_followed(registry: Path) -> None:
     """After a change, say that the running trillm follows; say nothing when none runs."""
     try:

@@ -16,8 +16,6 @@ from attrs import frozen
 from trillm.errors import Forbidden, ModelNotAllowed, NotAuthorised
 from trillm.keys import EVERYTHING, Grants, KeyRecord, Keyring
 
-_OPERATORS = Grants(admin=True)
-
 
 @frozen
 class Caller:
@@ -38,6 +36,10 @@ class Caller:
     def is_admin(self) -> bool:
         """Whether it may change what is served: a key made for that, or the command line of this account."""
         return self.grants.admin
+
+
+#: The command line of the account that runs trillm.
+OPERATOR = Caller(is_operator=True, grants=Grants(admin=True))
 
 
 @frozen
@@ -66,7 +68,7 @@ class Access:
         known = dict(headers)
         token = _token(known)
         if token is not None and hmac.compare_digest(token, self.operator_token.encode()):
-            return Caller(is_operator=True, grants=_OPERATORS)
+            return OPERATOR
         keyring = self.keyring()
         if self.needs_keys and keyring:
             record = _record(keyring, token)

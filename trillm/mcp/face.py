@@ -28,12 +28,14 @@ class Face:
     Args:
         own: what trillm itself offers.
         upstreams: what others offer through it.
+        endpoint: what is served where.
         websocket: its WebSockets.
         http: its HTTP.
     """
 
     own: Own
     upstreams: Upstreams
+    endpoint: Endpoint
     websocket: WebSocketFace
     http: HttpFace
 
@@ -59,7 +61,7 @@ async def open_face(house: House, hub: Hub, access: Access) -> AsyncIterator[Fac
         _follow(house, hub, upstreams)
         with open_aggregate(upstreams, own) as aggregate:
             endpoint = Endpoint(access, partial(_view, upstreams, aggregate))
-            face = Face(own, upstreams, WebSocketFace(endpoint), HttpFace(endpoint, nursery))
+            face = Face(own, upstreams, endpoint, WebSocketFace(endpoint), HttpFace(endpoint, nursery))
             nursery.start_soon(face.http.serve_times)
             yield face
             nursery.cancel_scope.cancel()

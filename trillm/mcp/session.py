@@ -61,7 +61,7 @@ class Session:
         notify: sends a notification that belongs to no request. Dropped where there is no channel for it.
         ask: sends a request that belongs to no request of the client's, and returns the result.
         start_soon: runs a task of the transport's, which ends with the client; None where nothing can be told.
-        log_level: what the client asked to be told (``logging/setLevel``); None is everything.
+        log_level: what the client asked to be told (``logging/setLevel``); None is what is of interest to people.
         subscribed: the resources it wants to be told of (``resources/subscribe``).
     """
 
@@ -154,7 +154,7 @@ class Request:
 
     def wants_log(self, level: str) -> bool:
         """Tell whether the client is to be sent a log message of ``level``, by the rules of its era."""
-        wanted = self.meta.get(f"{META}logLevel") if self.session.is_modern else self.session.log_level or "debug"
+        wanted = self.meta.get(f"{META}logLevel") if self.session.is_modern else self.session.log_level or "info"
         return wanted in LEVELS and LEVELS.index(level) >= LEVELS.index(wanted)
 
     async def log(self, level: str, data: Any, logger: str = "trillm") -> None:
