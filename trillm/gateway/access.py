@@ -76,6 +76,14 @@ class Access:
         self._check_browser(known)
         return Caller(is_operator=True)
 
+    def renew(self, caller: Caller) -> Caller | None:
+        """Return what ``caller``, who was admitted before, is by the keys as they are now; None if nobody any more."""
+        keyring = self.keyring()
+        if caller == OPERATOR or not (self.needs_keys and keyring):
+            return caller
+        record = next((record for record in keyring.records if record.name == caller.key), None)
+        return None if record is None else Caller(key=record.name, grants=record.grants)
+
     def _check_browser(self, headers: dict[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if host and not self._ours(_hostname(host)):

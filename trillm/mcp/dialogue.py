@@ -63,6 +63,12 @@ class Dialogue:
             if self.session is not None:
                 self.session.end()
 
+    def renew(self, caller: Caller) -> None:
+        """Note that the caller may use other things from now on."""
+        self.caller = caller
+        if self.session is not None:
+            self.session.caller = caller
+
     async def _answer(self, id: Id, method: str, params: Params) -> Params:  # noqa: A002 - the protocol's word
         if self._is_modern is None and method != "ping":
             self._is_modern = method != "initialize" and protocol.has_envelope(params)

@@ -24,7 +24,7 @@ class Endpoint:
 
     access: Access
     views: Views
-    _dialogues: set[Dialogue] = field(factory=set, init=False, repr=False)
+    _dismissals: dict[Dialogue, Callable[[], None]] = field(factory=dict, init=False, repr=False)
 
     def view(self, path: str, caller: Caller) -> View | None:
         """Return what ``caller`` is served at ``path``; None where nothing is, or nothing for it."""
@@ -34,13 +34,27 @@ class Endpoint:
         return self.views(server)
 
     @contextmanager
-    def known(self, dialogue: Dialogue) -> Iterator[None]:
-        """Keep ``dialogue`` up to date with what its caller may do, for the time of the block."""
-        self._dialogues.add(dialogue)
+    def known(self, dialogue: Dialogue, dismiss: Callable[[], None]) -> Iterator[None]:
+        """Keep ``dialogue`` up to date with what its caller may use, for the time of the block.
+
+        Args:
+            dialogue: lives longer than a request.
+            dismiss: called, and must not wait, when the caller's key is good no more.
+        """
+        self._dismissals[dialogue] = dismiss
         try:
             yield
         finally:
-            self._dialogues.discard(dialogue)
+            del self._dismissals[dialogue]
+
+    def renew(self) -> None:
+        """Look at the keys again, which may have changed."""
+        for dialogue, dismiss in tuple(self._dismissals.items()):
+            caller = self.access.renew(dialogue.caller)
+            if caller is None:
+                dismiss()
+            else:
+                dialogue.renew(caller)
 
 
 def server_of(path: str) -> str | None:

@@ -58,9 +58,9 @@ async def open_face(house: House, hub: Hub, access: Access) -> AsyncIterator[Fac
     own = Own(house, hub)
     own.watch()
     async with open_upstreams() as upstreams, trio.open_nursery() as nursery:
-        _follow(house, hub, upstreams)
         with open_aggregate(upstreams, own) as aggregate:
             endpoint = Endpoint(access, partial(_view, upstreams, aggregate))
+            _follow(house, hub, upstreams, endpoint)
             face = Face(own, upstreams, endpoint, WebSocketFace(endpoint), HttpFace(endpoint, nursery))
             nursery.start_soon(face.http.serve_times)
             yield face
@@ -73,10 +73,11 @@ def _view(upstreams: Upstreams, aggregate: View, server: str) -> View | None:
     return Single(upstreams, server) if server in upstreams.links else None
 
 
-def _follow(house: House, hub: Hub, upstreams: Upstreams) -> None:
-    """Have the upstreams that the registry names, now and when it changes."""
+def _follow(house: House, hub: Hub, upstreams: Upstreams, endpoint: Endpoint) -> None:
+    """Have the upstreams that the registry names, and serve whom its keys let in, now and when they change."""
 
     def loaded(event: RegistryLoaded) -> None:
+        endpoint.renew()
         upstreams.follow(event.snapshot.document.mcp_servers)
 
     upstreams.follow(house.registry.snapshot.document.mcp_servers)

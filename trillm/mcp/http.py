@@ -181,7 +181,7 @@ class HttpFace:
 
     async def _serve(self, session: HttpSession, *, task_status: trio.TaskStatus[None]) -> None:
         try:
-            with self.endpoint.known(session.dialogue):
+            with self.endpoint.known(session.dialogue, session.end):
                 await session.serve(task_status=task_status)
         except Exception:
             log.exception("session broken")

@@ -26,6 +26,7 @@ AUTH_PREFIX = "mcp.auth."
 
 GOING_AWAY = 1001
 UNSUPPORTED_DATA = 1003
+POLICY = 1008
 #: What our goodbye to an upstream may take.
 GOODBYE_S = 2.0
 
@@ -184,7 +185,7 @@ class WebSocketFace:
                 connection = await self._accepted(request, stream)
             if connection is not None:
                 nursery.start_soon(connection.channel.keep_alive)
-                await self._run(connection)
+                await self._run(connection, nursery)
             nursery.cancel_scope.cancel()
 
     async def _accepted(self, request: tw.WebSocketRequest, stream: trio.abc.Stream) -> "_Connection | None":
@@ -204,10 +205,13 @@ class WebSocketFace:
         channel = WebSocketChannel(socket, stream, self.settings)
         return _Connection(channel, Dialogue(view, channel, caller, self.settings.max_in_flight))
 
-    async def _run(self, connection: "_Connection") -> None:
+    async def _run(self, connection: "_Connection", nursery: trio.Nursery) -> None:
+        def dismiss() -> None:
+            nursery.start_soon(connection.channel.close, POLICY, "The key used is not good any more.")
+
         self._open.add(connection)
         try:
-            with self.endpoint.known(connection.dialogue):
+            with self.endpoint.known(connection.dialogue, dismiss):
                 await connection.dialogue.serve()
         finally:
             self._open.discard(connection)
