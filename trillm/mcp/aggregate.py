@@ -159,16 +159,17 @@ class Aggregate:
     # ── resources ───────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _resource(self, request: Request) -> Params:
-        found = await self._owner(request, text(request.params, "uri"))
+        asked = text(request.params, "uri")
+        found = await self._owner(request, asked)
         if found is None:
             return await self.own.handle(request)
         links, uri = found
         match request.method:
             case "resources/subscribe":
-                await links.subscribe(request.session, uri)
+                await links.subscribe(request.session, uri, asked)
                 return {}
             case "resources/unsubscribe":
-                links.unsubscribe(request.session, uri)
+                await links.unsubscribe(request.session, uri)
                 return {}
         return await links.put(request, {**request.params, "uri": uri})
 

@@ -209,8 +209,11 @@ class Links:
         def opened(upstream: Upstream) -> None:
             if session.log_level is not None:
                 self.nursery.start_soon(self._set_level, upstream, session.log_level)
+            for uri in relay.subscribed:
+                self.nursery.start_soon(self._tell, upstream, "resources/subscribe", {"uri": uri})
 
-        return self._link(client, "legacy", opened, kept=lambda: not session.ended and self.server.url), relay
+        # A process costs memory while it waits, a remote session nothing.
+        return self._link(client, "legacy", opened, kept=lambda: self.server.url or relay.subscribed), relay
 
     def _close_private(self, session_id: str) -> None:
         known = self._private.pop(session_id, None)
@@ -224,12 +227,14 @@ class Links:
             await self._set_level(known[0].current, session.log_level)
 
     async def _set_level(self, upstream: Upstream, level: str) -> None:
-        if "logging" not in upstream.capabilities:
-            return
+        if "logging" in upstream.capabilities:
+            await self._tell(upstream, "logging/setLevel", {"level": level})
+
+    async def _tell(self, upstream: Upstream, method: str, params: Params) -> None:
         try:
-            await upstream.request("logging/setLevel", {"level": level})
+            await upstream.request(method, params)
         except RpcError as error:
-            log.info("mcp log level refused server=%s reason=%r", self.server.name, str(error))
+            log.info("mcp request refused server=%s method=%s reason=%r", self.server.name, method, str(error))
 
     async def notified(self, session: Session, method: str, params: Params) -> None:
         """Pass on a notification of a client to the session that is its alone."""
@@ -316,16 +321,32 @@ class Links:
 
     # ── subscriptions ───────────────────────────────────────────────────────────────────────────────────────────
 
-    async def subscribe(self, session: Session, uri: str) -> None:
-        """Have a client of the old era told of changes of a resource, until it ends or unsubscribes."""
-        if (session.id, uri) in self._subscriptions:
-            return
-        await self.watch.add(self.shared, uri)
-        self._subscriptions.add((session.id, uri))
-        session.on_end(lambda: self.unsubscribe(session, uri))
+    async def subscribe(self, session: Session, uri: str, asked: str) -> None:
+        """Have a client of the old era told of changes of a resource, until it ends or unsubscribes.
 
-    def unsubscribe(self, session: Session, uri: str) -> None:
+        Args:
+            session: the client's.
+            uri: the upstream's.
+            asked: by which the client knows it.
+        """
+        private = await self.private(session)
+        if private is not None:
+            link, relay = private
+            await link.request("resources/subscribe", {"uri": uri})
+            relay.subscribed[uri] = asked
+        elif (session.id, uri) not in self._subscriptions:
+            await self.watch.add(self.shared, uri)
+            self._subscriptions.add((session.id, uri))
+            session.on_end(lambda: self._unwatch(session, uri))
+
+    async def unsubscribe(self, session: Session, uri: str) -> None:
         """Undo :meth:`subscribe`, if there was one."""
+        self._unwatch(session, uri)
+        private = self._private.get(session.id)
+        if private is not None and private[1].subscribed.pop(uri, None) is not None:
+            await private[0].request("resources/unsubscribe", {"uri": uri})
+
+    def _unwatch(self, session: Session, uri: str) -> None:
         if (session.id, uri) in self._subscriptions:
             self._subscriptions.discard((session.id, uri))
             self.watch.remove(self.shared, uri)

@@ -14,7 +14,7 @@ from attrs import define, field
 
 from trillm.mcp.errors import RpcError, method_not_found
 from trillm.mcp.jsonrpc import Id
-from trillm.mcp.session import CAPABILITY, LEVELS, Notify, Params, Request, Session
+from trillm.mcp.session import CAPABILITY, LEVELS, RESOURCE_UPDATED, Notify, Params, Request, Session
 from trillm.mcp.upstream import OnProgress
 from trillm.registry.mcpentries import McpServer
 
@@ -114,6 +114,8 @@ class Relay:
         nursery: for sending.
         sampler: answers for the client when the server's entry names a model.
         changed: told of the change notices that came by.
+        active: the calls that run, the latest last.
+        subscribed: resources, by the upstream's URI, and the URI by which the client knows each.
     """
 
     server: McpServer
@@ -122,6 +124,7 @@ class Relay:
     sampler: Sampler | None
     changed: Callable[[str], None]
     active: list[Errand] = field(factory=list, init=False)
+    subscribed: dict[str, str] = field(factory=dict, init=False)
     _outbox: Outbox = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -145,7 +148,10 @@ class Relay:
         """Pass a notification on."""
         if method.endswith("/list_changed"):
             self.changed(method)
-        if self.active:
+        if method == RESOURCE_UPDATED:
+            uri = params.get("uri")
+            self.session.tell_soon(method, {**params, "uri": self.subscribed.get(str(uri), uri)})
+        elif self.active:
             self.active[-1].tell(method, params)
         elif method != PROGRESS:
             self._outbox.put(self.session.notify, method, params)

@@ -55,10 +55,11 @@ class Single:
                 await self.links.set_level(request.session)
                 return {}
             case "resources/subscribe":
-                await self.links.subscribe(request.session, text(request.params, "uri"))
+                uri = text(request.params, "uri")
+                await self.links.subscribe(request.session, uri, uri)
                 return {}
             case "resources/unsubscribe":
-                self.links.unsubscribe(request.session, text(request.params, "uri"))
+                await self.links.unsubscribe(request.session, text(request.params, "uri"))
                 return {}
             case "subscriptions/listen":
                 async with self.links.watching(watched(request)):
