@@ -26,7 +26,7 @@ from trillm.gateway.access import Access, own_hosts
 from trillm.gateway.gateway import Gateway
 from trillm.gateway.limits import Limits, limits_of
 from trillm.hub import Hub, WhenFull
-from trillm.mcp.house import House
+from trillm.mcp.house import House, ToolSearch
 from trillm.mcp.onuse import OnUse, open_on_use
 from trillm.metrics import Metrics
 from trillm.observe import observe
@@ -104,7 +104,8 @@ class Services:
 
     def mcp(self) -> AbstractAsyncContextManager[OnUse]:
         """Return the MCP face, which begins when it is first needed."""
-        house = House(self.gateway, self.registry)
+        search = ToolSearch(self.settings.mcp_search_above, self.settings.mcp_search_model)
+        house = House(self.gateway, self.registry, search)
         return open_on_use(lambda module: module.open_face(house, self.hub, self.access))
 
     def lane(self, app: AppServer, poller: Poller | None, mcp: OnUse | None = None) -> Lane:

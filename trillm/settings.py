@@ -29,6 +29,8 @@ class ServeSettings:
         max_connections: open at once.
         mcp: whether MCP is served, at ``/mcp``.
         mcp_port: another port for MCP over WebSocket alone; 0 is any free one, None is none.
+        mcp_search_above: tools of upstream MCP servers beyond which they are searched rather than listed, or None.
+        mcp_search_model: ranks them; None ranks by common words.
         certfile: PEM certificate, with its chain; given, the port speaks TLS.
         keyfile: its key, if that is not in the same file.
         log_format: see :mod:`trillm.logs`.
@@ -50,6 +52,8 @@ class ServeSettings:
     max_connections: int = 10_000
     mcp: bool = True
     mcp_port: int | None = None
+    mcp_search_above: int | None = None
+    mcp_search_model: str | None = None
     certfile: Path | None = None
     keyfile: Path | None = None
     log_format: LogFormat = "text"

@@ -9,7 +9,7 @@ import trillm
 ROOT = Path(trillm.__file__).parent
 
 LAYERS = (
-    {"errors", "models", "sse", "keys"},
+    {"errors", "models", "sse", "keys", "lexical"},
     {"hub", "budget", "supervise", "metrics", "logs", "stop", "runfile"},
     {"registry", "wire", "backends"},
     {"pool"},

@@ -34,6 +34,13 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 @click.option("--allowed-host", "allowed_hosts", multiple=True, metavar="NAME", help="A name this address has.")
 @click.option("--no-mcp", is_flag=True, help="Do not serve the Model Context Protocol at /mcp.")
 @click.option("--mcp-port", type=click.IntRange(0, 65_535), help="Serve MCP over WebSocket on a port of its own, too.")
+@click.option(
+    "--mcp-search-above",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Have more than N tools of MCP servers searched rather than listed.",
+)
+@click.option("--mcp-search-model", metavar="MODEL", help="The rerank model that finds them. [default: common words]")
 @click.option("--certfile", type=_FILE, help="Speak TLS with this certificate (PEM, with its chain).")
 @click.option("--keyfile", type=_FILE, help="Its key, if that is in a file of its own.")
 @click.option("--log-format", type=click.Choice(("text", "json")), default="text", show_default=True)

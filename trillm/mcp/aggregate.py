@@ -17,6 +17,7 @@ from trillm.mcp.errors import INVALID_PARAMS, RpcError
 from trillm.mcp.links import Links
 from trillm.mcp.listing import KINDS, Listing
 from trillm.mcp.paging import page
+from trillm.mcp.search import CALL, SEARCH, Search, called
 from trillm.mcp.session import Changes, Params, Request, Session, View
 from trillm.mcp.single import check_server, check_tool, may_call, text, watched
 from trillm.mcp.subscriptions import listen
@@ -38,10 +39,12 @@ class Aggregate:
     Args:
         upstreams: all there are.
         own: what trillm itself offers, under names without a server.
+        search: what stands in for a long list of tools.
     """
 
     upstreams: Upstreams
     own: View
+    search: Search | None = None
 
     @property
     def changes(self) -> Changes:
@@ -101,12 +104,17 @@ class Aggregate:
         kind, _ = KINDS[request.method]
         own = await self._own_items(request)
         found, unavailable = await self.listings(request)
-        items = [*own, *_merged(request, found)]
+        items = [*own, *self._shown(request, list(_merged(request, found)))]
         result = page(kind, items, request.params, size=PAGE)
         ttls = [listing.ttl_ms for _, listing in found if listing.ttl_ms is not None]
         if ttls and request.session.is_modern:
             result |= {"ttlMs": min(ttls), "cacheScope": "private"}
         return result | ({"_meta": {UNAVAILABLE: unavailable}} if unavailable else {})
+
+    def _shown(self, request: Request, items: list[Params]) -> list[Params]:
+        if request.method == "tools/list" and self.search is not None and self.search.replaces(len(items)):
+            return self.search.tools
+        return items
 
     async def listings(self, request: Request) -> tuple[list[tuple[Links, Listing]], dict[str, str]]:
         """Return each permitted upstream's list, in the registry's order, and why some are as they were last seen."""
@@ -141,6 +149,12 @@ class Aggregate:
 
     async def _named(self, request: Request) -> Params:
         public = text(request.params, "name")
+        if request.method == "tools/call" and self.search is not None and self.search.settings.above is not None:
+            if public == SEARCH:
+                found_tools, _ = await self.listings(as_list(request, "tools/list"))
+                return await self.search.find(request, list(_merged(as_list(request, "tools/list"), found_tools)))
+            if public == CALL:
+                return await self._named(called(request))
         found = self._find(public)
         if found is None:
             return await self.own.handle(request)
@@ -185,7 +199,7 @@ class Aggregate:
         if owner is None:
             # Perhaps nobody has asked for the lists yet.
             for method in ("resources/list", "resources/templates/list"):
-                await self.listings(_as(request, method))
+                await self.listings(as_list(request, method))
             owner = self._known_owner(request, uri) or self._only_one(request)
         return (owner, uri) if owner else None
 
@@ -228,10 +242,10 @@ class Aggregate:
 
 
 @contextmanager
-def open_aggregate(upstreams: Upstreams, own: View) -> Iterator[Aggregate]:
+def open_aggregate(upstreams: Upstreams, own: View, search: Search | None = None) -> Iterator[Aggregate]:
     """Have the view of everything for the time of the block."""
     with heard(own.changes, upstreams.changes.publish):
-        yield Aggregate(upstreams, own)
+        yield Aggregate(upstreams, own, search)
 
 
 def _merged(request: Request, found: list[tuple[Links, Listing]]) -> Iterator[Params]:
@@ -258,7 +272,7 @@ def _instructions(links: Links) -> str:
     return f"{links.server.name}: {said[:MOST_INSTRUCTIONS_CHARS]}" if isinstance(said, str) and said else ""
 
 
-def _as(request: Request, method: str) -> Request:
+def as_list(request: Request, method: str) -> Request:
     """Return a request for a list, on behalf of who made another."""
     meta = {name: value for name, value in request.meta.items() if name != "progressToken"}
     return Request(request.id, method, {"_meta": meta} if meta else {}, request.session)

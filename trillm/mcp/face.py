@@ -14,6 +14,8 @@ from trillm.mcp.endpoint import Endpoint
 from trillm.mcp.house import House
 from trillm.mcp.http import HttpFace
 from trillm.mcp.own import Own
+from trillm.mcp.sampling import build_sampler
+from trillm.mcp.search import Search
 from trillm.mcp.session import View
 from trillm.mcp.single import Single
 from trillm.mcp.upstreams import Upstreams, open_upstreams
@@ -57,8 +59,8 @@ async def open_face(house: House, hub: Hub, access: Access) -> AsyncIterator[Fac
     """Run the face for the time of the block."""
     own = Own(house, hub)
     own.watch()
-    async with open_upstreams() as upstreams, trio.open_nursery() as nursery:
-        with open_aggregate(upstreams, own) as aggregate:
+    async with open_upstreams(build_sampler(house.gateway)) as upstreams, trio.open_nursery() as nursery:
+        with open_aggregate(upstreams, own, Search(house.search, house.gateway)) as aggregate:
             endpoint = Endpoint(access, partial(_view, upstreams, aggregate))
             _follow(house, hub, upstreams, endpoint)
             face = Face(own, upstreams, endpoint, WebSocketFace(endpoint), HttpFace(endpoint, nursery))

@@ -11,16 +11,31 @@ from trillm.registry.registry import Registry
 
 
 @frozen
+class ToolSearch:
+    """When tools are found rather than listed.
+
+    Args:
+        above: more tools of upstreams than this are not listed; None lists any number.
+        model: ranks them; None ranks by common words.
+    """
+
+    above: int | None = None
+    model: str | None = None
+
+
+@frozen
 class House:
     """The parts of a running trillm.
 
     Args:
         gateway: answers calls.
         registry: what is configured.
+        search: when tools are found rather than listed.
     """
 
     gateway: Gateway
     registry: Registry
+    search: ToolSearch = ToolSearch()
 
 
 def shown_servers(house: House, request: Request) -> dict[str, Params]:
