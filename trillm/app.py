@@ -275,6 +275,7 @@ async def drain(server: Server, drain_s: float) -> None:
     log.warning("drain time over running=%d", gateway.running)
     gateway.cut_all("trillm is stopping.")
     with trio.move_on_after(FAREWELL_S):
+        await server.mcp.finish()
         await server.door.empty.wait()
     server.mcp.abort()
 

@@ -205,7 +205,10 @@ class _Conversation:
 
     def _is_mounted(self, head: RequestHead) -> bool:
         mount = self.lane.mount
-        return mount is not None and self.lane.enabled and head.version == b"1.1" and mount.takes(head.path)
+        if mount is None or not self.lane.enabled or head.version != b"1.1":
+            return False
+        # A HEAD is answered without a body, which the framework sees to.
+        return head.method != b"HEAD" and mount.takes(head.path)
 
     async def _next_head(self) -> RequestHead | None:
         """Return the next request's head, or None when the client is done, silent, or we are closing."""

@@ -32,7 +32,7 @@ from trillm.gateway.access import Caller
 from trillm.gateway.reply import ClientLeft, Headers, Reply
 from trillm.mcp import protocol
 from trillm.mcp.endpoint import Endpoint
-from trillm.mcp.errors import HEADER_MISMATCH, INVALID_REQUEST, RpcError, method_not_found, rpc_error
+from trillm.mcp.errors import HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, RpcError, method_not_found, rpc_error
 from trillm.mcp.httpsession import HttpSession
 from trillm.mcp.jsonrpc import decode, error_message, id_of, no_request
 from trillm.mcp.outlet import SILENCE_S, Outlet
@@ -94,7 +94,7 @@ class HttpFace:
         except RpcError as error:
             await _refuse(outlet, ERROR_CODE_HTTP_STATUS.get(error.code, 400), error)
         except TrillmError as error:
-            await _refuse(outlet, error.status, rpc_error(error), _headers(error))
+            await _refuse(outlet, error.status, _of_http(error), _headers(error))
         except Exception as exc:
             log.exception("request broken path=%s", request.path)
             await _refuse(outlet, 500, protocol.error_for(exc))
@@ -149,7 +149,7 @@ class HttpFace:
         match message:
             case {"jsonrpc": "2.0", "method": "initialize", "id": _} if "mcp-session-id" not in headers:
                 return await self._initialize(request, caller, view, message, outlet)
-            case {"jsonrpc": "2.0", "method": str(), "id": id} if id_of(message) == id:
+            case {"jsonrpc": "2.0", "method": str(), "id": _} if id_of(message) is not None:
                 session = self._session(request, caller, headers)
                 outlet.headers = session.headers
                 with session.visited():
@@ -258,7 +258,7 @@ async def _answer(
         case {"jsonrpc": "2.0", "method": str(method)} if "id" not in message:
             # There is nothing a notification could be about: a request is cancelled by closing its connection.
             return await outlet.nothing(202)
-        case {"jsonrpc": "2.0", "method": str(method), "id": id} if id_of(message) == id:
+        case {"jsonrpc": "2.0", "method": str(method), "id": id} if id_of(message) is not None:
             params = message.get("params", {})
         case _:
             raise no_request(message)
@@ -315,6 +315,12 @@ def _check_param_headers(view: View, session: Session, method: str, params: Para
 
 
 # ── helpers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _of_http(error: TrillmError) -> RpcError:
+    """Return what goes with a status: what is wrong with a request here is not its parameters."""
+    told = rpc_error(error)
+    return RpcError(INVALID_REQUEST, told.message, told.data) if told.code == INVALID_PARAMS else told
 
 
 def _brings_envelope(message: Any) -> bool:

@@ -14,7 +14,7 @@ import trio_websocket as tw
 from attrs import define, field, frozen
 from wsproto.utilities import LocalProtocolError
 
-from trillm.errors import BadRequest, NotFound, TrillmError, UpstreamFailed
+from trillm.errors import BadRequest, NotFound, TrillmError, Unavailable, UpstreamFailed
 from trillm.mcp.dialogue import Dialogue
 from trillm.mcp.endpoint import Endpoint
 from trillm.mcp.jsonrpc import MAX_IN_FLIGHT
@@ -26,6 +26,7 @@ AUTH_PREFIX = "mcp.auth."
 
 GOING_AWAY = 1001
 UNSUPPORTED_DATA = 1003
+ABNORMAL = 1006
 POLICY = 1008
 #: What our goodbye to an upstream may take.
 GOODBYE_S = 2.0
@@ -88,6 +89,8 @@ class WebSocketChannel:
             try:
                 await self.socket.send_message(message.decode())
             except (tw.ConnectionClosed, LocalProtocolError) as exc:
+                if self.socket.closed is not None and self.socket.closed.code == ABNORMAL:
+                    self.abort()  # or each of those who wait for their turn would wait for a stall of its own
                 raise trio.BrokenResourceError("the WebSocket is closed") from exc
         if scope.cancelled_caught:
             self.abort()
@@ -154,6 +157,7 @@ class WebSocketFace:
 
     endpoint: Endpoint
     settings: WebSocketSettings = DEFAULTS
+    closing: bool = field(default=False, init=False)
     _open: set["_Connection"] = field(factory=set, init=False, repr=False)
 
     @property
@@ -192,6 +196,8 @@ class WebSocketFace:
         """Open the WebSocket, or say why not."""
         try:
             offered = request.proposed_subprotocols
+            if self.closing:
+                raise Unavailable("trillm is stopping; try again in a moment.")
             caller = self.endpoint.access.admit(with_bearer(request.headers, offered))
             view = self.endpoint.view(request.path.partition("?")[0], caller)
             if view is None:
@@ -218,6 +224,7 @@ class WebSocketFace:
 
     async def finish(self) -> None:
         """Let what runs be answered, take nothing more, and close each connection when it has nothing to do."""
+        self.closing = True
         async with trio.open_nursery() as nursery:
             for connection in tuple(self._open):
                 nursery.start_soon(connection.finish)
