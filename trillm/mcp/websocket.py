@@ -24,6 +24,7 @@ from trillm.wire.net import connect as connect_default
 SUBPROTOCOL = "mcp"
 AUTH_PREFIX = "mcp.auth."
 
+NORMAL = 1000
 GOING_AWAY = 1001
 UNSUPPORTED_DATA = 1003
 ABNORMAL = 1006
@@ -189,7 +190,7 @@ class WebSocketFace:
                 connection = await self._accepted(request, stream)
             if connection is not None:
                 nursery.start_soon(connection.channel.keep_alive)
-                await self._run(connection, nursery)
+                await self._run(connection)
             nursery.cancel_scope.cancel()
 
     async def _accepted(self, request: tw.WebSocketRequest, stream: trio.abc.Stream) -> "_Connection | None":
@@ -211,14 +212,13 @@ class WebSocketFace:
         channel = WebSocketChannel(socket, stream, self.settings)
         return _Connection(channel, Dialogue(view, channel, caller, self.settings.max_in_flight))
 
-    async def _run(self, connection: "_Connection", nursery: trio.Nursery) -> None:
-        def dismiss() -> None:
-            nursery.start_soon(connection.channel.close, POLICY, "The key used is not good any more.")
-
+    async def _run(self, connection: "_Connection") -> None:
         self._open.add(connection)
         try:
-            with self.endpoint.known(connection.dialogue, dismiss):
+            with self.endpoint.known(connection.dialogue, connection.dismiss), connection.scope:
                 await connection.dialogue.serve()
+            # Here and nowhere else: the other side's goodbye is read by a task that ends after this.
+            await connection.channel.close(*connection.goodbye)
         finally:
             self._open.discard(connection)
 
@@ -239,10 +239,20 @@ class WebSocketFace:
 class _Connection:
     channel: WebSocketChannel
     dialogue: Dialogue
+    scope: trio.CancelScope = field(factory=trio.CancelScope)
+    #: Code and reason of the close frame, unless the client closes.
+    goodbye: tuple[int, str] = (NORMAL, "")
 
     async def finish(self) -> None:
         await self.dialogue.peer.finish()
-        await self.channel.close(GOING_AWAY, "trillm is stopping.")
+        self._end(GOING_AWAY, "trillm is stopping.")
+
+    def dismiss(self) -> None:
+        self._end(POLICY, "The key used is not good any more.")
+
+    def _end(self, code: int, reason: str) -> None:
+        self.goodbye = (code, reason)
+        self.scope.cancel()
 
 
 def with_bearer(headers: Iterable[tuple[bytes, bytes]], offered: Sequence[str]) -> list[tuple[bytes, bytes]]:
