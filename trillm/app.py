@@ -25,6 +25,7 @@ from trillm.door.tls import build_context
 from trillm.gateway.access import Access, own_hosts
 from trillm.gateway.gateway import Gateway
 from trillm.gateway.limits import Limits, limits_of
+from trillm.gateway.tokens import Issuer
 from trillm.hub import Hub, WhenFull
 from trillm.mcp.house import House, ToolSearch
 from trillm.mcp.onuse import OnUse, open_on_use
@@ -69,12 +70,15 @@ class Services:
     pool: Pool = field(init=False)
     membership: Membership = field(init=False)
     gateway: Gateway = field(init=False)
+    issuer: Issuer | None = field(default=None, init=False)
     #: Asked for with every request, made anew with every document.
     _limits: tuple[Budgets | None, Limits] = field(default=(None, Limits()), init=False)
 
     def __attrs_post_init__(self) -> None:
         self.registry = Registry(Store(self.settings.config))
         self.pool = Pool(self.hub.publish)
+        if self.settings.oauth is not None:
+            self.issuer = Issuer(self.settings.oauth)
         self.membership = Membership(self.pool)
         self.gateway = Gateway(self.pool, self.connections, self.limits, self.hub.publish, self.metrics)
         # Coalesced: only the newest snapshot is of interest.
@@ -96,6 +100,7 @@ class Services:
             operator_token=self.operator_token,
             needs_keys=self.settings.auth,
             hosts=own_hosts(self.settings.host, self.settings.allowed_hosts),
+            issuer=self.issuer,
         )
 
     def site(self) -> Site:
@@ -238,6 +243,8 @@ async def _start_services(services: Services, nursery: trio.Nursery) -> None:
     http = await nursery.start(_serve_control)
     if services.settings.discover:
         await start("discovery", partial(serve_discovery, services.membership, http))
+    if services.issuer is not None:
+        await start("issuer", partial(services.issuer.serve, http))
     await start("probes", partial(serve_probes, services.pool, http))
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from attrs import field, frozen
 
+from trillm.gateway.tokens import OAuthSettings
 from trillm.logs import LogFormat
 from trillm.registry.document import Budgets
 
@@ -27,6 +28,7 @@ class ServeSettings:
         allowed_hosts: names in ``Host`` that are ours although this machine does not know.
         max_body_bytes: of a request.
         max_connections: open at once.
+        oauth: whose tokens are taken beside keys, if anybody's.
         mcp: whether MCP is served, at ``/mcp``.
         mcp_port: another port for MCP over WebSocket alone; 0 is any free one, None is none.
         mcp_search_above: tools of upstream MCP servers beyond which they are searched rather than listed, or None.
@@ -50,6 +52,7 @@ class ServeSettings:
     allowed_hosts: tuple[str, ...] = field(default=(), converter=tuple)
     max_body_bytes: int = 64 * 1024 * 1024
     max_connections: int = 10_000
+    oauth: OAuthSettings | None = None
     mcp: bool = True
     mcp_port: int | None = None
     mcp_search_above: int | None = None

@@ -104,6 +104,13 @@ def _add_operator_routes(app: QuartTrio, site: Site) -> None:
         shown = not site.registry.snapshot.keyring or _is_operator(site)
         return Response(render_page(site.gateway.pool, request.host_url, shown=shown), content_type="text/html")
 
+    @app.get("/.well-known/oauth-protected-resource")
+    @app.get("/.well-known/oauth-protected-resource/<path:_resource>")
+    async def protected_resource(_resource: str = "") -> Response:
+        if site.access.issuer is None:
+            raise errors.NotFound("No authorization server is configured; callers show keys, if anything.")
+        return _json(site.access.issuer.metadata)
+
     @app.get("/favicon.ico")
     async def no_icon() -> Response:
         return Response(b"", status=204)

@@ -1,7 +1,7 @@
 """``trillm serve``: turns its options into settings and runs the server."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncclick as click
 
@@ -9,6 +9,9 @@ from trillm.cli.command import Command, budget_options, example
 from trillm.cli.registry import store_option
 from trillm.registry.store import Store
 from trillm.settings import DEFAULT_PORT, ServeSettings
+
+if TYPE_CHECKING:
+    from trillm.gateway.tokens import OAuthSettings
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -31,6 +34,9 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 @click.option("--no-discover", is_flag=True, help="Do not look for local servers.")
 @click.option("--no-lane", is_flag=True, help="Serve every route through the framework: slower, and the same.")
 @click.option("--no-auth", is_flag=True, help="Let anyone call, even when there are keys.")
+@click.option("--oauth-issuer", metavar="URL", help="Take tokens of this authorization server, beside keys.")
+@click.option("--oauth-resource", metavar="URL", help="Our own URL, for which its tokens are made.")
+@click.option("--oauth-scope", "oauth_scopes", multiple=True, metavar="SCOPE", help="That a token must have.")
 @click.option("--allowed-host", "allowed_hosts", multiple=True, metavar="NAME", help="A name this address has.")
 @click.option("--no-mcp", is_flag=True, help="Do not serve the Model Context Protocol at /mcp.")
 @click.option("--mcp-port", type=click.IntRange(0, 65_535), help="Serve MCP over WebSocket on a port of its own, too.")
@@ -63,6 +69,20 @@ async def command(store: Store, **options: Any) -> int:
         raise click.UsageError("--mcp-port makes no sense with --no-mcp.")
     from trillm.app import serve
 
+    options["oauth"] = _oauth(options.pop("oauth_issuer"), options.pop("oauth_resource"), options.pop("oauth_scopes"))
     options = {name.replace("_budget", "_budget_s"): value for name, value in options.items()}
     options |= {name: not options.pop(f"no_{name}") for name in ("discover", "lane", "auth", "mcp")}
     return await serve(ServeSettings(config=store.path, **options))
+
+
+def _oauth(issuer: str | None, resource: str | None, scopes: tuple[str, ...]) -> "OAuthSettings | None":
+    if issuer is None and resource is None and not scopes:
+        return None
+    if not issuer or not resource:
+        raise click.UsageError("--oauth-issuer and --oauth-resource go together.")
+    for option, url in (("--oauth-issuer", issuer), ("--oauth-resource", resource)):
+        if not url.startswith(("https://", "http://")):
+            raise click.UsageError(f"{option} needs a URL, https://…, not {url!r}.")
+    from trillm.gateway.tokens import OAuthSettings
+
+    return OAuthSettings(issuer, resource, scopes)

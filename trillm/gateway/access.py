@@ -7,6 +7,7 @@ rules as MCP's for local servers). With keys neither matters, since a page canno
 
 import hmac
 import ipaddress
+import math
 import socket
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -14,7 +15,8 @@ from functools import lru_cache
 from attrs import frozen
 
 from trillm.errors import Forbidden, ModelNotAllowed, NotAuthorised
-from trillm.keys import EVERYTHING, Grants, KeyRecord, Keyring
+from trillm.gateway.tokens import Issuer
+from trillm.keys import EVERYTHING, PREFIX, Grants, KeyRecord, Keyring
 
 
 @frozen
@@ -26,11 +28,13 @@ class Caller:
         is_operator: whether it may see how the servers are doing: who owns this machine's account, or anyone it
             lets in while there are no keys.
         grants: what it may use.
+        expires: when it is to show a new token, in seconds since 1970; never for keys.
     """
 
     key: str | None = None
     is_operator: bool = False
     grants: Grants = EVERYTHING
+    expires: float = math.inf
 
     @property
     def is_admin(self) -> bool:
@@ -51,25 +55,30 @@ class Access:
         operator_token: what the command line of this account shows instead of a key.
         needs_keys: False is ``--no-auth``: keys are ignored.
         hosts: names in ``Host`` that are ours too, lower case.
+        issuer: whose tokens are taken beside keys, if anybody's.
     """
 
     keyring: Callable[[], Keyring]
     operator_token: str
     needs_keys: bool = True
     hosts: frozenset[str] = frozenset()
+    issuer: Issuer | None = None
 
     def admit(self, headers: Sequence[tuple[bytes, bytes]]) -> Caller:
         """Return who sent a request with these headers (lower-case names).
 
         Raises:
             NotAuthorised: a key is needed and this is none.
-            Forbidden: no key is needed, but it comes from where a stranger's web page would.
+            Forbidden: no key is needed, but it comes from where a stranger's web page would; or it shows a token that
+                is good, but not for this.
         """
         known = dict(headers)
         token = _token(known)
         if token is not None and hmac.compare_digest(token, self.operator_token.encode()):
             return OPERATOR
         keyring = self.keyring()
+        if self.issuer is not None and self.needs_keys and not _is_key(token):
+            return _bearer(self.issuer, token)
         if self.needs_keys and keyring:
             record = _record(keyring, token)
             return Caller(key=record.name, grants=record.grants)
@@ -79,7 +88,7 @@ class Access:
     def renew(self, caller: Caller) -> Caller | None:
         """Return what ``caller``, who was admitted before, is by the keys as they are now; None if nobody any more."""
         keyring = self.keyring()
-        if caller == OPERATOR or not (self.needs_keys and keyring):
+        if caller == OPERATOR or caller.expires != math.inf or not (self.needs_keys and keyring):
             return caller
         record = next((record for record in keyring.records if record.name == caller.key), None)
         return None if record is None else Caller(key=record.name, grants=record.grants)
@@ -128,6 +137,17 @@ def _record(keyring: Keyring, token: bytes | None) -> KeyRecord:
     if record is None:
         raise NotAuthorised("This key is unknown or was revoked.")
     return record
+
+
+def _is_key(token: bytes | None) -> bool:
+    return token is not None and token.startswith(PREFIX.encode())
+
+
+def _bearer(issuer: Issuer, token: bytes | None) -> Caller:
+    if token is None:
+        raise NotAuthorised(f"A token is needed, of {issuer.settings.issuer}: send 'authorization: Bearer TOKEN'.")
+    bearer = issuer.read(token.decode("latin-1"))
+    return Caller(f"oauth:{bearer.subject}", grants=Grants(admin=bearer.is_admin), expires=bearer.expires)
 
 
 def _same(origin: str, host: str) -> bool:

@@ -5,7 +5,10 @@ from contextlib import contextmanager
 
 from attrs import define, field
 
+from trillm.errors import TrillmError
 from trillm.gateway.access import Access, Caller
+from trillm.gateway.reply import Headers
+from trillm.gateway.tokens import InsufficientScope
 from trillm.mcp.dialogue import Dialogue
 from trillm.mcp.session import View
 
@@ -32,6 +35,13 @@ class Endpoint:
         if server is None or (server and not caller.grants.allow_server(server)):
             return None
         return self.views(server)
+
+    def challenge(self, error: TrillmError) -> Headers:
+        """Return the header that tells a client how to be let in, if that is what ``error`` is about."""
+        issuer = self.access.issuer
+        if error.status == 401 or isinstance(error, InsufficientScope):
+            return [(b"www-authenticate", b"Bearer" if issuer is None else issuer.challenge(error))]
+        return []
 
     @contextmanager
     def known(self, dialogue: Dialogue, dismiss: Callable[[], None]) -> Iterator[None]:

@@ -94,7 +94,7 @@ class HttpFace:
         except RpcError as error:
             await _refuse(outlet, ERROR_CODE_HTTP_STATUS.get(error.code, 400), error)
         except TrillmError as error:
-            await _refuse(outlet, error.status, _of_http(error), _headers(error))
+            await _refuse(outlet, error.status, _of_http(error), [*self.endpoint.challenge(error), *error.headers()])
         except Exception as exc:
             log.exception("request broken path=%s", request.path)
             await _refuse(outlet, 500, protocol.error_for(exc))
@@ -339,11 +339,6 @@ def _takes_streams(accepted: set[str]) -> bool:
 
 def _without_slash(path: str) -> str:
     return path.rstrip("/")
-
-
-def _headers(error: TrillmError) -> Headers:
-    more: Headers = [(b"www-authenticate", b"Bearer")] if error.status == 401 else []
-    return [*more, *error.headers()]
 
 
 async def _refuse(outlet: Outlet, status: int, error: RpcError, headers: Headers = ()) -> None:  # type: ignore[assignment]  # empty

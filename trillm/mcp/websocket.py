@@ -4,6 +4,7 @@ MCP has no binding of its own for WebSocket; it allows custom transports. Ours i
 had in 1.x, with limits added.
 """
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
@@ -206,7 +207,8 @@ class WebSocketFace:
             if offered and SUBPROTOCOL not in offered:
                 raise BadRequest(f"None of the subprotocols offered is served: offer {SUBPROTOCOL!r}, or none.")
         except TrillmError as error:
-            await _reject(request, error)
+            headers = [(b"content-type", b"application/json"), *self.endpoint.challenge(error), *error.headers()]
+            await request.reject(error.status, extra_headers=headers, body=msgspec.json.encode(error.envelope()))
             return None
         socket = await request.accept(subprotocol=SUBPROTOCOL if offered else None)
         channel = WebSocketChannel(socket, stream, self.settings)
@@ -217,6 +219,8 @@ class WebSocketFace:
         try:
             with self.endpoint.known(connection.dialogue, connection.dismiss), connection.scope:
                 await connection.dialogue.serve()
+            if connection.expired:
+                connection.dismiss()
             # Here and nowhere else: the other side's goodbye is read by a task that ends after this.
             await connection.channel.close(*connection.goodbye)
         finally:
@@ -243,6 +247,14 @@ class _Connection:
     #: Code and reason of the close frame, unless the client closes.
     goodbye: tuple[int, str] = (NORMAL, "")
 
+    def __attrs_post_init__(self) -> None:
+        self.scope.deadline = trio.current_time() + self.dialogue.caller.expires - time.time()
+
+    @property
+    def expired(self) -> bool:
+        """Whether the caller's token is good no more."""
+        return trio.current_time() >= self.scope.deadline
+
     async def finish(self) -> None:
         await self.dialogue.peer.finish()
         self._end(GOING_AWAY, "trillm is stopping.")
@@ -262,13 +274,6 @@ def with_bearer(headers: Iterable[tuple[bytes, bytes]], offered: Sequence[str]) 
         return known
     tokens = [text.removeprefix(AUTH_PREFIX) for text in offered if text.startswith(AUTH_PREFIX)]
     return [*known, *((b"authorization", b"Bearer " + token.encode()) for token in tokens[:1])]
-
-
-async def _reject(request: tw.WebSocketRequest, error: TrillmError) -> None:
-    headers = [(b"content-type", b"application/json"), *error.headers()]
-    if error.status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    await request.reject(error.status, extra_headers=headers, body=msgspec.json.encode(error.envelope()))
 
 
 # ── client ──────────────────────────────────────────────────────────────────────────────────────────────────────────
