@@ -7,9 +7,7 @@ comes from npm and PyPI, once, into ``$TRILLM_CONFORMANCE`` or the user's folder
 """
 
 import json
-import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,8 +18,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import platformdirs
 from attrs import frozen
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as pytest does; this is also run by itself
+from support.foreign import folder, npm, python, run
 
 HERE = Path(__file__).resolve().parent
 EXPECTED = json.loads((HERE / "expected.json").read_text())["suites"]
@@ -30,11 +30,8 @@ TRANSPORTS = ("http", "stdio", "ws")
 NODE = "node@22"
 OLD, NEW = "@modelcontextprotocol/conformance@0.1.16", "@modelcontextprotocol/conformance@0.2.0-alpha.12"
 SDK = "mcp==2.3.0"
-PREPARE_S, SUITE_S, START_S = 300, 240, 60
-
-
-class Unavailable(Exception):
-    """What the suite needs cannot be had here, and why."""
+VARIABLE = "TRILLM_CONFORMANCE"
+SUITE_S, START_S = 240, 60
 
 
 @frozen
@@ -48,63 +45,43 @@ class Outcome:
 
 @frozen
 class Tools:
-    """What was fetched into a folder."""
+    """What was fetched.
 
-    folder: Path
+    Args:
+        node: a folder with the suites and Node.
+        python: an interpreter that has the SDK.
+        everything: the everything-server's source.
+    """
 
-    @property
-    def python(self) -> Path:
-        return self.folder / "env" / ("Scripts" if os.name == "nt" else "bin") / "python"
-
-    @property
-    def everything(self) -> Path:
-        return next(self.folder.glob("mcp-*/examples/servers/everything-server"))
+    node: Path
+    python: Path
+    everything: Path
 
     def suite(self, name: str) -> list[str]:
+        modules = self.node / "node_modules"
         package = "old" if name == "0.1.16" else "new"
-        node = self.folder / "node_modules" / "node" / "bin" / "node"
-        return [str(node), str(self.folder / "node_modules" / package / "dist" / "index.js"), "server"]
+        return [str(modules / "node" / "bin" / "node"), str(modules / package / "dist" / "index.js"), "server"]
 
 
 def prepare() -> Tools:
-    """Fetch what is not there yet; raise :class:`Unavailable`."""
-    chosen = os.environ.get("TRILLM_CONFORMANCE")
-    tools = Tools(Path(chosen) if chosen else platformdirs.user_cache_path("trillm-conformance"))
-    done = tools.folder / "done"
-    wanted = f"{NODE} {OLD} {NEW} {SDK}"
-    if done.exists() and done.read_text() == wanted:
-        return tools
-    npm = shutil.which("npm")
-    if npm is None:
-        raise Unavailable("no npm: the conformance suite runs on Node")
-    tools.folder.mkdir(parents=True, exist_ok=True)
-    _run(npm, "install", "--no-audit", "--no-fund", "--silent", NODE, f"old@npm:{OLD}", f"new@npm:{NEW}", within=tools)
-    _fetch_sdk(tools)
-    _run(sys.executable, "-m", "venv", "env", within=tools)
-    _run(
-        str(tools.python), "-m", "pip", "install", "-q", SDK, "trio", "trio-websocket", "uvicorn", "click", within=tools
-    )
-    done.write_text(wanted)
-    return tools
+    """Fetch what is not there yet; raises ``support.foreign.Unavailable``."""
+    node = folder("node", VARIABLE)
+    npm(node, NODE, f"old@npm:{OLD}", f"new@npm:{NEW}")
+    interpreter = python(folder("python", VARIABLE), SDK, "trio", "trio-websocket", "uvicorn", "click")
+    return Tools(node, interpreter, _everything(folder("sdk", VARIABLE)))
 
 
-def _fetch_sdk(tools: Tools) -> None:
-    """Unpack the everything-server, which is in the source distribution only; it is to run on Trio as well."""
-    _run(sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", SDK, within=tools)
-    with tarfile.open(next(tools.folder.glob("mcp-*.tar.gz"))) as archive:
-        archive.extractall(tools.folder, filter="data")
-    source = tools.everything / "mcp_everything_server" / "server.py"
-    text = source.read_text().replace("import asyncio\n", "import anyio\n").replace("asyncio.sleep", "anyio.sleep")
-    source.write_text(text)
-
-
-def _run(*command: str, within: Tools) -> None:
-    try:
-        subprocess.run(command, cwd=within.folder, check=True, capture_output=True, text=True, timeout=PREPARE_S)
-    except subprocess.CalledProcessError as error:
-        raise Unavailable(f"{Path(command[0]).name} failed: {error.stderr.strip()[-300:]}") from error
-    except subprocess.TimeoutExpired as error:
-        raise Unavailable(f"{Path(command[0]).name} took longer than {PREPARE_S} s") from error
+def _everything(within: Path) -> Path:
+    """Return the everything-server, which is in the SDK's source distribution only; it is to run on Trio as well."""
+    example = "examples/servers/everything-server"
+    if not any(within.glob(f"mcp-*/{example}")):
+        run(within, sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", SDK)
+        with tarfile.open(next(within.glob("mcp-*.tar.gz"))) as archive:
+            archive.extractall(within, filter="data")
+        source = next(within.glob(f"mcp-*/{example}/mcp_everything_server/server.py"))
+        text = source.read_text().replace("import asyncio\n", "import anyio\n").replace("asyncio.sleep", "anyio.sleep")
+        source.write_text(text)
+    return next(within.glob(f"mcp-*/{example}"))
 
 
 @contextmanager
@@ -128,7 +105,7 @@ def gateway(tools: Tools, transport: str, folder: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/mcp/everything"
 
 
-def run(tools: Tools, suite: str, url: str, folder: Path) -> Outcome:
+def run_suite(tools: Tools, suite: str, url: str, folder: Path) -> Outcome:
     """Run one suite against ``url``."""
     arguments = [*EXPECTED[suite]["arguments"], "--url", url, "-o", str(folder / suite)]
     command = [*tools.suite(suite), *arguments]
@@ -175,7 +152,7 @@ def main(transports: list[str]) -> int:
     print("|---" * (len(EXPECTED) + 1) + "|")
     for transport in transports or TRANSPORTS:
         with tempfile.TemporaryDirectory() as temporary, gateway(tools, transport, Path(temporary)) as url:
-            outcomes = {suite: run(tools, suite, url, Path(temporary)) for suite in EXPECTED}
+            outcomes = {suite: run_suite(tools, suite, url, Path(temporary)) for suite in EXPECTED}
         good &= all(list(o.failing) == EXPECTED[suite]["failing"] for suite, o in outcomes.items())
         cells = [f"{o.passed} passed, {o.failed} failed" for o in outcomes.values()]
         print(f"| {transport} | " + " | ".join(cells) + " |", flush=True)

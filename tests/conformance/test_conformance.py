@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from support.foreign import Unavailable
 
 _spec = importlib.util.spec_from_file_location("suites", Path(__file__).with_name("suites.py"))
 suites = importlib.util.module_from_spec(_spec)
@@ -14,7 +15,7 @@ _spec.loader.exec_module(suites)
 def tools():
     try:
         return suites.prepare()
-    except suites.Unavailable as why:
+    except Unavailable as why:
         pytest.skip(str(why))
 
 
@@ -23,7 +24,7 @@ def tools():
 @pytest.mark.parametrize("transport", suites.TRANSPORTS)
 def test_all_but_the_tasks_extension_passes_through_the_gateway(tools, transport, tmp_path):
     with suites.gateway(tools, transport, tmp_path) as url:
-        outcomes = {suite: suites.run(tools, suite, url, tmp_path) for suite in suites.EXPECTED}
+        outcomes = {suite: suites.run_suite(tools, suite, url, tmp_path) for suite in suites.EXPECTED}
 
     assert {suite: list(outcome.failing) for suite, outcome in outcomes.items()} == {
         suite: expected["failing"] for suite, expected in suites.EXPECTED.items()

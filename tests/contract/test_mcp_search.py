@@ -1,4 +1,4 @@
-"""Many tools are found rather than listed; an upstream that asks for a model gets one of trillm's: in a whole trillm."""
+"""Many tools are found rather than listed; an upstream that asks for a model gets one of ours: in a whole trillm."""
 
 import json
 import sys
