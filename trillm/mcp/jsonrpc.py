@@ -329,7 +329,7 @@ def decode(text: str | bytes) -> Any:
     """Return the JSON value; raise :class:`RpcError` when it is none."""
     try:
         return _decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as exc:
         raise RpcError(PARSE_ERROR, "Not JSON.") from exc
 
 

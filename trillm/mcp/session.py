@@ -76,6 +76,7 @@ class Session:
     log_level: str | None = None
     subscribed: set[str] = field(factory=set)
     _waiting: dict[tuple[str, str], Params] = field(factory=dict, init=False, repr=False)
+    _telling: bool = field(default=False, init=False)
     _endings: list[Callable[[], None]] = field(factory=list, init=False, repr=False)
     ended: bool = field(default=False, init=False)
 
@@ -89,16 +90,16 @@ class Session:
         if self.start_soon is None or self.ended:
             return
         self._waiting[method, str(params.get("uri", ""))] = params
-        if len(self._waiting) == 1:
+        if not self._telling:
+            self._telling = True
             self.start_soon(self._tell)
 
     async def _tell(self) -> None:
         while self._waiting:
-            (method, uri), params = next(iter(self._waiting.items()))
-            await self.notify(method, params)
-            # What has changed again meanwhile is told again, unless it is the same news.
-            if self._waiting.get((method, uri)) is params:
-                del self._waiting[method, uri]
+            method, uri = next(iter(self._waiting))
+            # Taken out before: what changes again while this is told is told again.
+            await self.notify(method, self._waiting.pop((method, uri)))
+        self._telling = False
 
     def on_end(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called, without waiting, when the session ends; at once if it has."""
