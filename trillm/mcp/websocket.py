@@ -4,16 +4,18 @@ MCP has no binding of its own for WebSocket; it allows custom transports. Ours i
 had in 1.x, with limits added.
 """
 
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
+import h11
 import msgspec
 import trio
 import trio_websocket as tw
 from attrs import define, field, frozen
-from wsproto.utilities import LocalProtocolError
+from wsproto.utilities import LocalProtocolError, ProtocolError
 
 from trillm.errors import BadRequest, NotFound, TrillmError, Unavailable, UpstreamFailed
 from trillm.mcp.dialogue import Dialogue
@@ -21,6 +23,8 @@ from trillm.mcp.endpoint import Endpoint
 from trillm.mcp.jsonrpc import MAX_IN_FLIGHT
 from trillm.wire.net import Connect, Origin, RawStream, Replayed, close_now, transport
 from trillm.wire.net import connect as connect_default
+
+log = logging.getLogger(__name__)
 
 SUBPROTOCOL = "mcp"
 AUTH_PREFIX = "mcp.auth."
@@ -142,6 +146,8 @@ class _Opening:
             await read()
         except tw.HandshakeError as exc:
             self.error = exc
+        except (h11.ProtocolError, ProtocolError) as exc:
+            log.debug("no websocket error=%s", exc)
         self.scope.cancel()
 
 
@@ -309,8 +315,10 @@ async def open_websocket(
             try:
                 yield channel
             finally:
-                with trio.move_on_after(GOODBYE_S, shield=True):
-                    await channel.socket.aclose()
+                # Cancelled, there is nobody left to read the other side's goodbye.
+                if trio.current_effective_deadline() > trio.current_time():
+                    with trio.move_on_after(GOODBYE_S, shield=True):
+                        await channel.socket.aclose()
         except UpstreamFailed as exc:
             refused = exc
         finally:
