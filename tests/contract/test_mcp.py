@@ -281,3 +281,36 @@ async def test_a_call_taken_back_is_taken_back_from_the_backend(tmp_path, transp
             nursery.cancel_scope.cancel()
         await trillm.settled("one", within_s=1)
         assert not (await mcp.call_tool("list_models", {})).is_error
+
+
+# ── ports ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
+async def test_websockets_are_served_on_both_ports_also_under_tls(tmp_path, secure, certificate):
+    import ssl
+
+    import trio_websocket as tw
+    from support.mcpclient import Raw
+
+    authority, path = certificate
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    options = {"certfile": path, "authority": authority} if secure else {}
+    async with running(tmp_path, {"one": Sim()}, mcp_port=0, **options) as trillm:
+        for url in (trillm.url.replace("http", "ws", 1) + "/mcp", trillm.server.mcp_url):
+            assert url.startswith("wss:" if secure else "ws:")
+            async with tw.open_websocket_url(url, context if secure else None, subprotocols=["mcp"]) as socket:
+                mcp = Raw(socket)
+                await mcp.initialize()
+                assert "result" in await mcp.ask("tools/list")
+
+
+async def test_the_port_for_websockets_serves_nothing_else(tmp_path):
+    async with running(tmp_path, {"one": Sim()}, mcp_port=0) as trillm:
+        port = int(trillm.server.mcp_url.rpartition(":")[2].removesuffix("/mcp"))
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        async with stream:
+            await stream.send_all(b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            with trio.fail_after(5):
+                assert b"200" not in (await stream.receive_some()).split(b"\r\n")[0]

@@ -6,6 +6,7 @@ from types import ModuleType
 import pytest
 
 from trillm.errors import ConfigError
+from trillm.gateway.tokens import OAuthSettings
 from trillm.settings import ServeSettings
 
 
@@ -53,6 +54,36 @@ def test_every_option_arrives(cli, tmp_path, served):
             drain_s=3,
         )
     ]
+
+
+def test_mcp_and_its_issuer_are_settings_too(cli, store, served):
+    cli(
+        *("serve", "--mcp-port", "0", "--oauth-issuer", "https://login.example/t"),
+        *("--oauth-resource", "https://llm.example/mcp", "--oauth-scope", "mcp", "--oauth-scope", "x"),
+    )
+    cli("serve", "--no-mcp")
+
+    oauth = OAuthSettings("https://login.example/t", "https://llm.example/mcp", ("mcp", "x"))
+    assert served == [
+        ServeSettings(config=store.path, mcp_port=0, oauth=oauth),
+        ServeSettings(config=store.path, mcp=False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--no-mcp", "--mcp-port", "1"), "makes no sense"),
+        (("--oauth-issuer", "https://a"), "go together"),
+        (("--oauth-resource", "https://a"), "go together"),
+        (("--oauth-scope", "a"), "go together"),
+        (("--oauth-issuer", "a", "--oauth-resource", "https://a"), "--oauth-issuer needs a URL"),
+    ],
+)
+def test_options_that_do_not_fit_are_bad_usage(cli, served, options, words):
+    outcome = cli("serve", *options)
+    assert (outcome.code, served) == (2, [])
+    assert words in outcome.err
 
 
 def test_its_exit_status_is_ours_and_its_error_is_one_line_however_deep_it_was_raised(cli, served):
