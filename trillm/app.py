@@ -3,6 +3,7 @@
 Two rings: services, which are needed until the end, and inside them the faces, which stop first. Nobody imports this.
 """
 
+import gc
 import logging
 import secrets
 import socket
@@ -150,6 +151,7 @@ async def serve(settings: ServeSettings) -> int:
     async with trio.open_nursery() as root:
         await root.start(watch_signals, first, second)
         async with open_server(settings) as server:
+            _settle_memory()
             with announced(settings.config, server.url, server.services.operator_token):
                 banner.show(server.url, server.services.pool, server.services.registry, settings)
                 await first.wait()
@@ -157,6 +159,16 @@ async def serve(settings: ServeSettings) -> int:
                     await _until(second, partial(drain, server, settings.drain_s))
         root.cancel_scope.cancel()
     return 0
+
+
+def _settle_memory() -> None:
+    """Let the garbage collector forget what is there for good: modules, classes, code.
+
+    Looking through it again and again took a tenth of a request's time, and 50 ms at once in the middle of streams.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 @asynccontextmanager

@@ -43,11 +43,12 @@ class Budget:
     total_s: float | None = None
     started: float = field(factory=trio.current_time)
     phase: Phase = Phase.QUEUE
-    _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False, repr=False)
+    _scope: trio.CancelScope = field(init=False, repr=False)
     _cause: TrillmError | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._scope.deadline = self._first_deadline()
+        # Given here, because each change of a deadline costs as much as the whole scope.
+        self._scope = trio.CancelScope(deadline=self._first_deadline())
 
     def spend(self) -> Self:
         """Run the body of a ``with`` inside the budget. Entered once.

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -17,38 +17,79 @@ LogFormat = Literal["text", "json"]
 _NEEDS_QUOTES = re.compile(r'[ "=]')
 
 
-class _Text(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        name = record.name.removeprefix("trillm.")
-        line = f"{_timestamp(record.created)} {record.levelname.lower():7} {name}: {_printable(record.getMessage())}"
-        for key, value in _fields(record).items():
-            if value is not None:
-                line += f" {key}={_quoted(value)}"
-        return line + (f"\n{self.formatException(record.exc_info)}" if record.exc_info else "")
+#: Makes a line of: seconds since 1970, level, logger, message, fields.
+Format = Callable[[float, str, str, str, Mapping[str, Any]], str]
 
 
-class _Json(logging.Formatter):
+def _text(created: float, level: str, name: str, message: str, fields: Mapping[str, Any]) -> str:
+    shown = [
+        f" {key}={value:.4g}" if value.__class__ is float else f" {key}={_quoted(str(value))}"
+        for key, value in fields.items()
+        if value is not None and key != "exception"
+    ]
+    exception = "\n" + fields["exception"] if "exception" in fields else ""
+    return f"{_timestamp(created)} {_said(level, name, message)}{''.join(shown)}{exception}"
+
+
+@lru_cache(maxsize=256)
+def _said(level: str, name: str, message: str) -> str:
+    return f"{level.lower():7} {name.removeprefix('trillm.')}: {_printable(message)}"
+
+
+def _json(created: float, level: str, name: str, message: str, fields: Mapping[str, Any]) -> str:
+    line = {"time": _timestamp(created), "level": level.lower(), "logger": name, "message": message}
+    line |= {key: value for key, value in fields.items() if value is not None}
+    return json.dumps(line, default=str)
+
+
+class _Formatter(logging.Formatter):
+    """A formatter over one of the formats above."""
+
+    def __init__(self, line: Format) -> None:
+        super().__init__()
+        self.line = line
+
     def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": _timestamp(record.created),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        line |= {key: value for key, value in _fields(record).items() if value is not None}
+        fields = _fields(record)
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+            fields = {**fields, "exception": self.formatException(record.exc_info)}
+        return self.line(record.created, record.levelname, record.name, record.getMessage(), fields)
 
 
 class _StandardError(logging.Handler):
     """One system call per line, nothing buffered: what was logged before a crash is there after it."""
 
+    def __init__(self, line: Format) -> None:
+        super().__init__()
+        self.line = line
+        self.setFormatter(_Formatter(line))
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            os.write(2, self.format(record).encode("utf-8", "backslashreplace") + b"\n")
+            self.write(self.format(record))
         except OSError:
             self.handleError(record)
+
+    def write(self, line: str) -> None:
+        os.write(2, line.encode("utf-8", "backslashreplace") + b"\n")
+
+
+def info(log: logging.Logger, message: str, fields: Mapping[str, Any]) -> None:
+    """Do as ``log.info(message, extra={"fields": fields})``, for the line that every request writes.
+
+    A record on its way through filters and handlers costs twice as much as its line.
+    """
+    if not log.isEnabledFor(logging.INFO):
+        return
+    match logging.root.handlers:
+        case [_StandardError() as ours]:
+            try:
+                ours.write(ours.line(time.time(), "INFO", log.name, message, fields))
+            except OSError:
+                pass  # below, logging itself says what it can
+            else:
+                return
+    log.info(message, extra={"fields": fields})
 
 
 def _fields(record: logging.LogRecord) -> Mapping[str, Any]:
@@ -57,10 +98,8 @@ def _fields(record: logging.LogRecord) -> Mapping[str, Any]:
     return fields
 
 
-def _quoted(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    text = str(value)
+@lru_cache(maxsize=1024)
+def _quoted(text: str) -> str:
     return text if text and text.isprintable() and not _NEEDS_QUOTES.search(text) else json.dumps(text)
 
 
@@ -86,8 +125,7 @@ def configure(log_format: LogFormat = "text", level: str = "info") -> None:
     # Looking these up costs more than writing the line, and no line shows them.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None  # noqa: SLF001 - documented: "Optimization" in logging's how-to
-    handler = _StandardError()
-    handler.setFormatter(_Json() if log_format == "json" else _Text())
+    handler = _StandardError(_json if log_format == "json" else _text)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

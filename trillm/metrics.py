@@ -4,61 +4,105 @@ Names and units follow https://prometheus.io/docs/practices/naming/. Labels hold
 never model names that a caller may invent, never keys.
 """
 
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from functools import cache
+from itertools import accumulate
 
 from attrs import define, field, frozen
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.utils import floatToGoString
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30, 60, 300)
 
+_SERVED = ("operation", "server")
+
+_digits = cache(str)
+
+
+@define(eq=False)
+class _Total:
+    """A counter with labels: a dictionary, because a locked object for each label costs more than counting."""
+
+    name: str
+    text: str
+    labels: tuple[str, ...]
+    values: defaultdict[tuple[str, ...], float] = field(factory=lambda: defaultdict(float), init=False)
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        family = CounterMetricFamily(self.name, self.text, labels=self.labels)
+        for labels, value in tuple(self.values.items()):
+            family.add_metric(labels, value)
+        yield family
+
+
+@define(eq=False)
+class _Times:
+    """A histogram of seconds, by operation and server."""
+
+    name: str
+    text: str
+    values: dict[tuple[str, str], list[float]] = field(factory=dict, init=False)
+
+    def observe(self, served: tuple[str, str], seconds: float) -> None:
+        counts = self.values.get(served)
+        if counts is None:
+            counts = self.values[served] = [0.0] * (len(_SECONDS) + 2)
+        counts[bisect_left(_SECONDS, seconds)] += 1
+        counts[-1] += seconds
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        family = HistogramMetricFamily(self.name, self.text, labels=_SERVED)
+        for served, (*counts, total) in tuple(self.values.items()):
+            buckets = zip((*map(floatToGoString, _SECONDS), "+Inf"), accumulate(counts), strict=True)
+            family.add_metric(served, list(buckets), total)
+        yield family
+
 
 @define
 class Metrics:
-    """Counters and histograms, touched without locks of ours."""
+    """Counters and histograms; counting on them takes no locks and makes no strings."""
 
     registry: CollectorRegistry = field(factory=CollectorRegistry)
-    _requests: Counter = field(init=False)
-    _seconds: Histogram = field(init=False)
-    _first_token: Histogram = field(init=False)
-    _queue: Histogram = field(init=False)
-    _tokens: Counter = field(init=False)
-    _retries: Counter = field(init=False)
-    _restarts: Counter = field(init=False)
-    _malformed: Counter = field(init=False)
-    #: Finding a labelled child takes longer than counting on it.
-    _children: dict[tuple[object, ...], Any] = field(factory=dict, init=False)
+    _requests: _Total = field(init=False)
+    _seconds: _Times = field(init=False)
+    _first_token: _Times = field(init=False)
+    _queue: _Times = field(init=False)
+    _tokens: _Total = field(init=False)
+    _retries: _Total = field(init=False)
+    _restarts: _Total = field(init=False)
+    _malformed: _Total = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        own = self.registry
-        served = ["operation", "server"]
-        self._requests = Counter(
-            "trillm_requests", "Requests that have ended.", [*served, "outcome", "status"], registry=own
+        total, times = self._total, self._times
+        self._requests = total("trillm_requests", "Requests that have ended.", *_SERVED, "outcome", "status")
+        self._seconds = times("trillm_request_seconds", "From arrival to the end.")
+        self._first_token = times("trillm_first_token_seconds", "From arrival to the first content.")
+        self._queue = times("trillm_queue_seconds", "From arrival to a slot.")
+        self._tokens = total("trillm_tokens", "Tokens, as the servers count them.", *_SERVED, "direction")
+        self._retries = total("trillm_retries", "Attempts that another one followed.", "server")
+        self._restarts = total("trillm_module_failures", "Failures of a module.", "module")
+        self._malformed = total(
+            "trillm_malformed_frames", "Stream frames that were no JSON and were dropped.", "server"
         )
-        self._seconds = Histogram(
-            "trillm_request_seconds", "From arrival to the end.", served, buckets=_SECONDS, registry=own
-        )
-        self._first_token = Histogram(
-            "trillm_first_token_seconds", "From arrival to the first content.", served, buckets=_SECONDS, registry=own
-        )
-        self._queue = Histogram(
-            "trillm_queue_seconds", "From arrival to a slot.", served, buckets=_SECONDS, registry=own
-        )
-        self._tokens = Counter(
-            "trillm_tokens", "Tokens, as the servers count them.", [*served, "direction"], registry=own
-        )
-        self._retries = Counter("trillm_retries", "Attempts that another one followed.", ["server"], registry=own)
-        self._restarts = Counter("trillm_module_failures", "Failures of a module.", ["module"], registry=own)
-        self._malformed = Counter(
-            "trillm_malformed_frames", "Stream frames that were no JSON and were dropped.", ["server"], registry=own
-        )
-        ProcessCollector(registry=own)
-        PlatformCollector(registry=own)
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+
+    def _total(self, name: str, text: str, *labels: str) -> _Total:
+        total = _Total(name, text, labels)
+        self.registry.register(total)
+        return total
+
+    def _times(self, name: str, text: str) -> _Times:
+        times = _Times(name, text)
+        self.registry.register(times)
+        return times
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Add a gauge whose value is read when it is asked for."""
@@ -70,41 +114,35 @@ class Metrics:
 
     def finished(self, operation: str, server: str, outcome: str, status: int) -> None:
         """Count a request that has ended."""
-        self._labelled(self._requests, operation, server, outcome, str(status)).inc()
+        self._requests.values[operation, server, outcome, _digits(status)] += 1
 
     def took(
         self, operation: str, server: str, *, total_s: float, first_token_s: float | None, queue_s: float | None
     ) -> None:
         """Note a request's times."""
-        self._labelled(self._seconds, operation, server).observe(total_s)
+        served = (operation, server)
+        self._seconds.observe(served, total_s)
         if first_token_s is not None:
-            self._labelled(self._first_token, operation, server).observe(first_token_s)
+            self._first_token.observe(served, first_token_s)
         if queue_s is not None:
-            self._labelled(self._queue, operation, server).observe(queue_s)
+            self._queue.observe(served, queue_s)
 
     def used(self, operation: str, server: str, *, prompt: int, completion: int) -> None:
         """Count tokens; the -1 of a server that does not know is none."""
-        self._labelled(self._tokens, operation, server, "prompt").inc(max(0, prompt))
-        self._labelled(self._tokens, operation, server, "completion").inc(max(0, completion))
+        self._tokens.values[operation, server, "prompt"] += max(0, prompt)
+        self._tokens.values[operation, server, "completion"] += max(0, completion)
 
     def dropped(self, server: str, frames: int) -> None:
         """Count frames of ``server`` that were no JSON."""
-        self._malformed.labels(server).inc(frames)
+        self._malformed.values[(server,)] += frames
 
     def retried(self, server: str) -> None:
         """Count a failed attempt at ``server`` that another attempt follows."""
-        self._retries.labels(server).inc()
+        self._retries.values[(server,)] += 1
 
     def module_failed(self, module: str) -> None:
         """Count a failure of a module."""
-        self._restarts.labels(module).inc()
-
-    def _labelled(self, metric: Counter | Histogram, *labels: str) -> Any:
-        key = (metric, *labels)
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = metric.labels(*labels)
-        return child
+        self._restarts.values[(module,)] += 1
 
     def exposition(self) -> bytes:
         """Return everything in Prometheus' text format."""

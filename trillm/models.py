@@ -6,22 +6,24 @@ from attrs import frozen
 
 
 class Operation(enum.StrEnum):
-    """What a caller asks for. The value is the name used in settings, metrics and logs."""
+    """What a caller asks for. The value is the name used in settings, metrics and logs.
+
+    Attributes:
+        budget_name: which of the three budgets applies: ``chat``, ``embeddings`` or ``rerank``.
+    """
 
     CHAT = "chat"
     COMPLETIONS = "completions"
     EMBEDDINGS = "embeddings"
     RERANK = "rerank"
 
+    def __init__(self, value: str) -> None:
+        self.budget_name = "chat" if value == "completions" else value
+
     @property
     def capability(self) -> "Capability":
         """The capability a model needs to serve this."""
         return _CAPABILITY[self]
-
-    @property
-    def budget_name(self) -> str:
-        """Which of the three budgets applies: ``chat``, ``embeddings`` or ``rerank``."""
-        return "chat" if self is Operation.COMPLETIONS else self.value
 
 
 class Capability(enum.StrEnum):

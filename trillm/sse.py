@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from attrs import define, field, frozen
+from attrs import define, field
 
 DONE = b"data: [DONE]\n\n"
 
@@ -34,9 +34,9 @@ class Usage(msgspec.Struct):
     completion_tokens: int | None = None
 
 
-@frozen
+@define
 class Frame:
-    """One event.
+    """One event. Not frozen, for there is one to each token; nobody changes it all the same.
 
     Args:
         kind: what it says.
@@ -107,9 +107,12 @@ class Scanner:
         Raises:
             ValueError: a single frame is larger than ``max_frame_bytes``.
         """
+        rest = self._rest
         if b"\r" in data or self._after_cr:
             data = self._plain_newlines(data)
-        rest = self._rest
+        elif not rest and not self.done and _is_one_line(data):
+            self._check_size(len(data) - 2)
+            return [self._chunk(data[6:-2], data)]
         # Only the new bytes are searched, or many small pieces of a large frame would take quadratic time.
         unseen = max(0, len(rest) - 1)
         rest += data
@@ -158,8 +161,8 @@ class Scanner:
 
     def _chunk(self, payload: bytes, raw: bytes) -> Frame:
         try:
-            # msgspec does not look into the strings that it skips; a client will.
-            payload.decode("utf-8")
+            if not payload.isascii():
+                payload.decode("utf-8")  # msgspec does not look into the strings that it skips; a client will
             return self._classified(_decode(payload), raw)
         except msgspec.ValidationError:
             if payload.startswith(b"{"):
@@ -183,10 +186,17 @@ class Scanner:
         for choice in chunk.choices:
             if choice.finish_reason:
                 kind = Kind.FINISH
-            elif kind is Kind.META and _has_content(choice):
+                self._choices[choice.index] = True
+                continue
+            self._choices.setdefault(choice.index, False)
+            if kind is Kind.META and _has_content(choice):
                 kind = Kind.CONTENT
-            self._choices[choice.index] = bool(choice.finish_reason) or self._choices.get(choice.index, False)
-        return Frame(kind, raw, usage=chunk.usage)
+        return Frame(kind, raw, None, chunk.usage)
+
+
+def _is_one_line(data: bytes) -> bool:
+    """Tell whether this is one whole event of the form that nearly all tokens come in."""
+    return data.startswith(b"data: {") and data.find(b"\n") == len(data) - 2 and data.endswith(b"\n\n")
 
 
 def _fields(event: bytes) -> tuple[bytes, bytes, bytes]:
@@ -206,14 +216,18 @@ def _fields(event: bytes) -> tuple[bytes, bytes, bytes]:
 def _has_content(choice: _Choice) -> bool:
     if choice.text:
         return True
-    return any(name != "role" and bytes(value) not in _NOTHING for name, value in (choice.delta or {}).items())
+    # Not any(…), whose generator takes longer than the one or two members there are.
+    for name, value in (choice.delta or {}).items():  # noqa: SIM110
+        if name != "role" and bytes(value) not in _NOTHING:
+            return True
+    return False
 
 
 def _error_of(chunk: _Chunk) -> Any:
     """Return what a chunk reports as wrong: ``{"error": …}``, or the flat ``{"object": "error", "message": …}``."""
     if chunk.error:
         return chunk.error
-    if "error" in (chunk.object_, chunk.type_):
+    if chunk.object_ == "error" or chunk.type_ == "error":
         return {"message": chunk.message, "type": chunk.type_, "code": chunk.code}
     return None
 

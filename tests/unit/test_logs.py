@@ -159,6 +159,28 @@ def test_a_standard_error_that_is_gone_breaks_nothing(monkeypatch):
     os.close(2)
     try:
         log.info("to nobody")
+        logs.info(log, "to nobody", {})
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_the_line_of_a_request_looks_like_any_other(capfd, log_format):
+    fields = {"id": "r 1", "status": 200, "total_s": 0.123456, "error": None}
+    logs.configure(log_format)
+    log.info("request", extra={"fields": fields})
+    logs.info(log, "request", fields)
+    one, other = (re.sub(r"\d{4}-.*?Z", "", line) for line in capfd.readouterr().err.splitlines())
+    assert one == other
+
+
+def test_the_line_of_a_request_minds_the_level_and_other_handlers(capfd, caplog):
+    logs.info(log, "request", {"id": "seen"})  # pytest's handlers are there
+    assert [record.fields for record in caplog.records] == []
+    caplog.set_level("INFO")
+    logs.info(log, "request", {"id": "seen"})
+    assert [record.fields for record in caplog.records] == [{"id": "seen"}]
+    logs.configure(level="warning")
+    logs.info(log, "request", {"id": "unseen"})
+    assert capfd.readouterr().err == ""

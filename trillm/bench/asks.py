@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 from attrs import field, frozen
 
-from trillm.wire.exchange import build_request
+from trillm.wire.exchange import Endpoint, build_request
 from trillm.wire.net import Origin
 
 #: Asked of every chat, so that a real model does not talk for minutes.
@@ -72,7 +72,7 @@ class Ask:
         """Build a POST of JSON ``fields`` and the model's name."""
         headers = [(b"authorization", b"Bearer " + target.api_key.encode())] if target.api_key else []
         body = msgspec.json.encode({"model": target.model, **fields})
-        request = build_request(target.origin, target.base + path, headers, body)
+        request = build_request(Endpoint(target.origin, target.base + path), headers, body)
         return cls(request.head + request.body, streamed=bool(fields.get("stream")))
 
 

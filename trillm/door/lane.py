@@ -8,6 +8,7 @@ its own budget. Whatever is not a hot route is handed over with the bytes alread
 import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from io import BytesIO
 from typing import Any, Protocol
 
 import trio
@@ -28,6 +29,8 @@ from trillm.wire.poller import HUNG_UP, Poller
 from trillm.wire.request import RequestReader
 from trillm.wire.request_head import RequestHead
 
+#: Asked for at once when a large body comes: each wake costs as much as moving 100 KB.
+MANY_BYTES = 1024 * 1024
 #: Seconds that a client gets to stop sending after it was refused.
 LINGER_S = 2.0
 
@@ -217,7 +220,8 @@ class _Conversation:
             if not await self._wait_for_a_byte():
                 return None
             head = self.reader.next_head()
-        self.deadline = trio.current_time() + self.lane.settings.head_s
+        if head is None:
+            self.deadline = trio.current_time() + self.lane.settings.head_s
         while head is None:
             if not await self._receive():
                 return None
@@ -232,8 +236,9 @@ class _Conversation:
         return came
 
     async def _receive(self) -> bool:
+        many = self.reader.body_left > RECEIVE_BYTES
         try:
-            data = await self.stream.receive_some(RECEIVE_BYTES)
+            data = await self.stream.receive_some(MANY_BYTES if many else RECEIVE_BYTES)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return False
         self.reader.feed(bytes(data))
@@ -275,23 +280,26 @@ class _Conversation:
             TooLarge: over the limit.
             RequestTimeout: slower than ``body_s``.
         """
-        pieces: list[bytes] = []
-        if not self._take_body(pieces):
-            if head.expects_continue and not pieces:
+        body = BytesIO()
+        promised = head.body_bytes or 0
+        if not self._take_body(body):
+            if head.expects_continue and not body.tell():
                 await self.stream.send_all(answer.CONTINUE)
             within_s = self.lane.settings.body_s
             with trio.move_on_after(within_s) as scope:
-                while not self._take_body(pieces):
+                while not self._take_body(body):
+                    if body.tell() >= MANY_BYTES and promised:
+                        body, promised = _with_room(body, promised), 0
                     if not await self._receive():
                         return None
             if scope.cancelled_caught:
                 raise RequestTimeout(f"The request body did not arrive within {within_s:g} s.")
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return body.getvalue()
 
-    def _take_body(self, pieces: list[bytes]) -> bool:
+    def _take_body(self, body: BytesIO) -> bool:
         """Add what has come of the body; return whether that was the end."""
         while piece := self.reader.next_body():
-            pieces.append(piece)
+            body.write(piece)
         return piece is not None
 
     async def _handle(self, call: Any, reply: LaneReply, by: "Gateway | Mount") -> None:
@@ -328,7 +336,7 @@ class _Conversation:
     def _is_body_read(self) -> bool:
         """Tell whether the whole body has come, dropping it. After an error in the stream the answer is no."""
         try:
-            return self._take_body([])
+            return self._take_body(BytesIO())
         except (TrillmError, RuntimeError):
             return False
 
@@ -339,6 +347,16 @@ class _Conversation:
                 await self.stream.send_eof()
             while await self.stream.receive_some(RECEIVE_BYTES):
                 pass
+
+
+def _with_room(body: BytesIO, size: int) -> BytesIO:
+    """Return ``body`` in a buffer of its final size: growing there, it would be copied again and again.
+
+    Not before much of it has come, for a head may promise anything.
+    """
+    roomy = BytesIO(bytes(size))  # zeros that take no memory until they are written over
+    roomy.write(body.getbuffer())
+    return roomy
 
 
 def wants_websocket(head: RequestHead) -> bool:

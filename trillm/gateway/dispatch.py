@@ -60,29 +60,23 @@ class Dispatch:
     attempts: Attempts
     _failed: UpstreamFailed | None = field(default=None, init=False)
 
-    async def run(self) -> None:
-        """Try servers until one answers. Once content went out there is no other attempt.
+    async def run(self) -> PlainAnswer | None:
+        """Try servers until one answers. A stream has been relayed on return, a whole answer is returned.
 
         Raises:
-            TrillmError: nobody did.
+            TrillmError: nobody did, or a stream had to end before its time: once content went out there is no other
+                attempt.
         """
         while True:
             try:
-                answer = await self._attempt()
+                return await self._attempt()
             except UpstreamFailed as failed:
                 if self.reply.started:
                     raise
                 await self._before_next(failed)
-            else:
-                break
-        if answer is not None:
-            # The time to send it is the caller's own.
-            self.budget.hold()
-            self.journey.status = answer.status
-            await answer.send(self.reply)
 
     async def _attempt(self) -> PlainAnswer | None:
-        """Put the call to one server. A stream has been relayed on return, a whole answer is returned."""
+        """Put the call to one server; see :meth:`run`."""
         try:
             async with self.pool.lease(self.entry.plan, self.budget, tried=self.attempts.tried) as lease:
                 self.journey.lease(lease)

@@ -13,6 +13,7 @@ import msgspec
 import trio
 from attrs import define, field
 
+from trillm import logs
 from trillm.budget import Budget
 from trillm.errors import (
     BadRequest,
@@ -32,7 +33,6 @@ from trillm.gateway.limits import Limits, open_budget
 from trillm.gateway.reply import ClientLeft, Headers, Reply
 from trillm.gateway.retry import Attempts, RetryTokens
 from trillm.metrics import Metrics
-from trillm.pool.catalog import Entry
 from trillm.pool.pool import Pool
 from trillm.wire.exchange import Connections
 from trillm.wire.pump import Pump
@@ -111,30 +111,23 @@ class Gateway:
         entry = self.pool.catalog.resolve(call.model, call.operation)
         if call.grants.models is not None:
             require_model(call.grants, entry.name)
-        budget = open_budget(call, entry, self.limits())
+        limits = self.limits()
+        budget = open_budget(call, entry, limits)
+        self._retry_tokens.earn()
+        attempts = Attempts(entry.plan, self._retry_tokens)
+        dispatch = Dispatch(
+            self.pool, self.connections, self.pump, self.metrics, limits, call, entry, budget, reply, journey, attempts
+        )
         try:
             self._running[budget] = reply
             with budget.spend():
-                await self._dispatch(call, entry, budget, reply, journey).run()
+                whole = await dispatch.run()
+            if whole is not None:
+                # The time to send it is the caller's own.
+                journey.status = whole.status
+                await whole.send(reply)
         finally:
             del self._running[budget]
-
-    def _dispatch(self, call: Call, entry: Entry, budget: Budget, reply: Reply, journey: Journey) -> Dispatch:
-        self._retry_tokens.earn()
-        attempts = Attempts(entry.plan, self._retry_tokens)
-        return Dispatch(
-            self.pool,
-            self.connections,
-            self.pump,
-            self.metrics,
-            self.limits(),
-            call,
-            entry,
-            budget,
-            reply,
-            journey,
-            attempts,
-        )
 
     async def _answer_error(self, call: Call, reply: Reply, error: TrillmError, journey: Journey) -> None:
         """Say what went wrong, in the way that the reply still allows."""
@@ -159,9 +152,10 @@ class Gateway:
 
     def _record(self, journey: Journey) -> None:
         journey.ended = trio.current_time()
-        count(self.metrics, journey)
+        times = journey.times()
+        count(self.metrics, journey, times)
         self.publish(RequestFinished(journey))
-        log.info("request", extra={"fields": journey.fields()})
+        logs.info(log, "request", journey.fields(times))
 
 
 async def send_error(reply: Reply, error: TrillmError, headers: Headers) -> None:

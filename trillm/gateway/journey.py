@@ -1,9 +1,10 @@
 """What happened to one request: its timings and how it ended. A plain record, kept by the gateway."""
 
 import enum
+from typing import NamedTuple
 
 import trio
-from attrs import define, frozen
+from attrs import define, field
 
 from trillm.gateway.call import Call
 from trillm.metrics import Metrics
@@ -25,12 +26,17 @@ class Outcome(enum.StrEnum):
     BROKEN = "broken"  # a defect of ours
 
 
-@define
+_TIMINGS = (b"queue;dur=%.1f", b"connect;dur=%.1f", b"first-token;dur=%.1f", b"total;dur=%.1f")
+
+
+@define(eq=False)
 class Journey:
     """Filled in while the request is under way. All times are on Trio's clock, in seconds."""
 
     call: Call
-    _member: Member | None = None
+    #: The server of the last attempt, once there was one, and its name.
+    member: Member = field(init=False)
+    server: str | None = None
     attempts: int = 0
     leased: float | None = None
     connected: float | None = None
@@ -46,96 +52,79 @@ class Journey:
     def lease(self, lease: Lease) -> None:
         """A server was found."""
         self.attempts += 1
-        self._member = lease.member
-        self.leased = trio.current_time()
+        self.member, self.server = lease.member, lease.member.name
+        self.leased = lease.taken_at
         self.connected = None
-
-    @property
-    def member(self) -> Member:
-        """The server of the last attempt."""
-        if self._member is None:
-            raise RuntimeError("no server was reached yet")
-        return self._member
-
-    @property
-    def server(self) -> str | None:
-        """Its name, if there was an attempt."""
-        return None if self._member is None else self._member.name
 
     def content(self) -> None:
         """The first content is there."""
         if self.first_token is None:
             self.first_token = trio.current_time()
 
-    def since(self, begin: float | None, end: float | None) -> float | None:
-        """Return the seconds between two marks, if both were reached."""
-        return None if begin is None or end is None else max(0.0, end - begin)
-
-    @property
-    def queue_s(self) -> float | None:
-        """Seconds until a slot was had, earlier attempts included."""
-        return self.since(self.call.received, self.leased)
-
-    @property
-    def connect_s(self) -> float | None:
-        """Seconds from the slot to an open connection."""
-        return self.since(self.leased, self.connected)
-
-    @property
-    def first_token_s(self) -> float | None:
-        """Seconds from arrival to the first content."""
-        return self.since(self.call.received, self.first_token)
-
     @property
     def first_token_since_lease_s(self) -> float:
         """Seconds from the slot to the first content: what the server itself took."""
-        return self.since(self.leased, self.first_token) or 0.0
+        return 0.0 if self.leased is None or self.first_token is None else self.first_token - self.leased
 
-    @property
-    def total_s(self) -> float:
-        """Seconds from arrival to the end, or to now."""
-        return (self.ended or trio.current_time()) - self.call.received
+    def times(self) -> "Times":
+        """Return how long everything took, up to the end or to now."""
+        received, leased, first_token = self.call.received, self.leased, self.first_token
+        ended = trio.current_time() if self.ended is None else self.ended
+        return Times(
+            None if leased is None else leased - received,
+            None if leased is None or self.connected is None else self.connected - leased,
+            None if first_token is None else first_token - received,
+            ended - received,
+        )
 
     def server_timing(self) -> bytes:
         """Return the value of a ``server-timing`` header (W3C), in milliseconds."""
-        marks = (
-            (b"queue", self.queue_s),
-            (b"connect", self.connect_s),
-            (b"first-token", self.first_token_s),
-            (b"total", self.total_s),
-        )
-        return b", ".join([b"%b;dur=%.1f" % (name, s * 1000) for name, s in marks if s is not None])
+        return b", ".join([form % (s * 1000) for form, s in zip(_TIMINGS, self.times(), strict=True) if s is not None])
 
-    def fields(self) -> dict[str, object]:
+    def fields(self, times: "Times") -> dict[str, object]:
         """Return the log line of the request: everything an operator asks for first, nothing a caller wrote."""
         usage = self.usage or Usage()
         return {
             "id": self.call.id,
-            "operation": str(self.call.operation),
+            "operation": self.call.operation.value,
             "model": self.call.model,
             "stream": self.call.stream,
             "server": self.server,
             "caller": self.call.caller,
-            "outcome": str(self.outcome),
+            "outcome": self.outcome.value,
             "status": self.status or None,
             "attempts": self.attempts,
-            "queue_s": self.queue_s,
-            "connect_s": self.connect_s,
-            "first_token_s": self.first_token_s,
-            "total_s": self.total_s,
+            "queue_s": times.queue_s,
+            "connect_s": times.connect_s,
+            "first_token_s": times.first_token_s,
+            "total_s": times.total_s,
             "prompt_tokens": usage.prompt_tokens,
             "completion_tokens": usage.completion_tokens,
             "error": self.error,
         }
 
 
-def count(metrics: Metrics, journey: Journey) -> None:
+class Times(NamedTuple):
+    """Seconds, each None if that was not reached.
+
+    Args:
+        queue_s: from arrival to a slot, earlier attempts included.
+        connect_s: from the slot to an open connection.
+        first_token_s: from arrival to the first content.
+        total_s: from arrival to the end.
+    """
+
+    queue_s: float | None
+    connect_s: float | None
+    first_token_s: float | None
+    total_s: float
+
+
+def count(metrics: Metrics, journey: Journey, times: Times) -> None:
     """Add a journey that has ended to the metrics."""
-    operation, server = str(journey.call.operation), journey.server or ""
-    metrics.finished(operation, server, str(journey.outcome), journey.status)
-    metrics.took(
-        operation, server, total_s=journey.total_s, first_token_s=journey.first_token_s, queue_s=journey.queue_s
-    )
+    operation, server = journey.call.operation.value, journey.server or ""
+    metrics.finished(operation, server, journey.outcome.value, journey.status)
+    metrics.took(operation, server, total_s=times.total_s, first_token_s=times.first_token_s, queue_s=times.queue_s)
     if journey.malformed:
         metrics.dropped(server, journey.malformed)
     if journey.usage is not None:
@@ -148,7 +137,7 @@ def _countable(tokens: int | None) -> int:
     return tokens if tokens is not None and 0 < tokens < 2**53 else 0
 
 
-@frozen
+@define(eq=False)
 class RequestFinished:
     """A request has ended, one way or another."""
 

@@ -51,26 +51,27 @@ def limits_of(*sections: Budgets) -> Limits:
 
 def open_budget(call: Call, entry: Entry, limits: Limits) -> Budget:
     """Return the budget of ``call``, started at its arrival, generous enough for every server it may go to."""
-    servers = [candidate.member.server for candidate in entry.plan.candidates]
-    limit_s = max((_limit_s(call, entry, server, limits) for server in servers), default=limits.chat)
+    limit_s = max((_limit_s(call, entry, budgets, limits) for budgets in entry.server_budgets), default=limits.chat)
     return Budget(limit_s, stall_s=limit_s, started=call.received)
 
 
 def narrow(budget: Budget, call: Call, entry: Entry, server: Server, limits: Limits) -> None:
     """Let ``budget`` be what applies when it is ``server`` that answers ``call``."""
-    limit_s = _limit_s(call, entry, server, limits)
+    if len(entry.server_budgets) == 1 and not call.stream:
+        return  # it is that already, and a whole answer knows no stall
+    limit_s = _limit_s(call, entry, server.budgets, limits)
     budget.stall_s = entry.budgets.stall or server.budgets.stall or limits.stall or limit_s
     if call.stream:
         budget.total_s = entry.budgets.total or server.budgets.total or limits.total
     budget.shrink(limit_s if budget.total_s is None else min(limit_s, budget.total_s))
 
 
-def _limit_s(call: Call, entry: Entry, server: Server, limits: Limits) -> float:
+def _limit_s(call: Call, entry: Entry, server: Budgets, limits: Limits) -> float:
     """Return the seconds from arrival until the whole answer, or the first content of a stream."""
     if call.budget_s is not None:
-        return min(call.budget_s, entry.budgets.ceiling or server.budgets.ceiling or limits.ceiling)
+        return min(call.budget_s, entry.budgets.ceiling or server.ceiling or limits.ceiling)
     return (
         entry.budgets.for_operation(call.operation)
-        or server.budgets.for_operation(call.operation)
+        or server.for_operation(call.operation)
         or limits.for_operation(call.operation)
     )

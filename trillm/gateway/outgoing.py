@@ -8,27 +8,28 @@ from trillm.backends.base import Backend
 from trillm.gateway.call import Call, with_model
 from trillm.models import Operation
 from trillm.pool.pool import Lease
-from trillm.wire.exchange import Request, build_request
+from trillm.wire.exchange import Endpoint, Request, build_request
 from trillm.wire.net import Origin
 
-_USER_AGENT = f"trillm/{__version__}".encode()
+_USER_AGENT = (b"user-agent", f"trillm/{__version__}".encode())
+_ACCEPT_STREAM, _ACCEPT_WHOLE = (b"accept", b"text/event-stream"), (b"accept", b"application/json")
 
 
 def outgoing(call: Call, lease: Lease) -> Request:
     """Build the request that puts ``call`` to the leased server."""
     server, backend = lease.member.server, lease.member.backend
-    origin, path = _endpoint(backend, server.url, call.operation)
+    endpoint = _endpoint(backend, server.url, call.operation)
     body = call.body if lease.model == call.model else with_model(call.body, lease.model)
-    headers = [(b"user-agent", _USER_AGENT), (b"x-request-id", call.id.encode()), *call.forwarded]
-    headers.append((b"accept", b"text/event-stream" if call.stream else b"application/json"))
+    accept = _ACCEPT_STREAM if call.stream else _ACCEPT_WHOLE
+    headers = [_USER_AGENT, (b"x-request-id", call.id.encode()), accept, *call.forwarded]
     if server.api_key:
         key = server.api_key.encode(errors="surrogateescape")  # the bytes that are in the environment
         headers.append((b"authorization", b"Bearer " + key))
-    return build_request(origin, path, headers, backend.request_body(call.operation, body, lease.model))
+    return build_request(endpoint, headers, backend.request_body(call.operation, body, lease.model))
 
 
 @lru_cache(maxsize=1024)
-def _endpoint(backend: Backend, url: str, operation: Operation) -> tuple[Origin, str]:
-    endpoint = backend.endpoint(url, operation)
-    parts = urlsplit(endpoint)
-    return Origin.of(endpoint), parts.path + (f"?{parts.query}" if parts.query else "")
+def _endpoint(backend: Backend, url: str, operation: Operation) -> Endpoint:
+    url = backend.endpoint(url, operation)
+    parts = urlsplit(url)
+    return Endpoint(Origin.of(url), parts.path + (f"?{parts.query}" if parts.query else ""))

@@ -83,27 +83,27 @@ class StreamRelay:
         """
         while not self.reply.finished:
             if not await self._carry():
-                self._scan(await self.exchange.receive())
+                data = await self.exchange.receive()
+                self._scan(data, trio.current_time())
             await self._settle()
         await self.exchange.skip_rest(within_s=TAIL_S)
 
-    def _scan(self, data: bytes) -> None:
+    def _scan(self, data: bytes, now: float) -> None:
         """Take one wake's bytes in, ``b""`` for the end: hold what is to be sent on, up to an error."""
         try:
             frames = self._scanner.feed(data) if data else self._scanner.end()
         except ValueError as exc:
             raise UpstreamFailed(f"the server's stream is broken: {exc}") from exc
         self._ended = not data
-        self._note_progress(frames)
+        self._note_progress(frames, now)
         for frame in frames:
             if frame.kind is Kind.ERROR:
                 self._error = frame
                 return
             self._hold(frame)
 
-    def _note_progress(self, frames: list[Frame]) -> None:
+    def _note_progress(self, frames: list[Frame], now: float) -> None:
         """Tell a stream that stalls behind keep-alives, which llama.cpp sends every second, from one that flows."""
-        now = trio.current_time()
         if not frames or frames[0].kind is not Kind.COMMENT or any(f.kind is not Kind.COMMENT for f in frames):
             self._progress = now
         elif self.reply.started and now - self._progress >= self.budget.stall_s:
@@ -184,7 +184,7 @@ class StreamRelay:
             return False
         self.budget.hold()
         try:
-            alive = await self.pump.carry(raw, self._step, stall_s=self.budget.stall_s)
+            alive = await self.pump.carry(raw, self._take, self._send_now, stall_s=self.budget.stall_s)
         except trio.BrokenResourceError as exc:
             raise UpstreamFailed("the server broke the connection") from exc
         if not alive:
@@ -192,15 +192,17 @@ class StreamRelay:
         await self._by_the_callers_time(self.reply.flush)
         return True
 
-    def _step(self, data: bytes) -> bool:
-        """One wake in the pump: scan, and send what can go at once. False is a matter for the stream's own task."""
+    def _take(self, data: bytes, now: float) -> bytes | None:
+        """One wake in the pump: scan, and say what can go at once. None is a matter for the stream's own task."""
         body = self.exchange.parse(data)
         if body:
-            self._scan(body)
+            self._scan(body, now)
         if self._error is not None or self._scanner.done or self.exchange.complete:
-            return False
-        out = self._take_held()
-        self.journey.torn = bool(out) and not self.reply.send_now(out)
+            return None
+        return self._take_held()
+
+    def _send_now(self, out: bytes) -> bool:
+        self.journey.torn = not self.reply.send_now(out)
         return not self.journey.torn
 
 

@@ -48,12 +48,13 @@ class Breaker:
 
     def admits(self, now: float) -> bool:
         """Tell whether a request may be sent at ``now``."""
-        state = self.state(now)
-        return state is BreakerState.CLOSED or (state is BreakerState.HALF_OPEN and self._probe is None)
+        if self._open_until is None:
+            return True
+        return self.state(now) is BreakerState.HALF_OPEN and self._probe is None
 
     def sent(self, now: float) -> Probe | None:
         """A request was sent. Should it be the half-open state's probe, its outcome is to be told with what returns."""
-        if self.state(now) is not BreakerState.HALF_OPEN:
+        if self._open_until is None or self.state(now) is not BreakerState.HALF_OPEN:
             return None
         self._probe = Probe()
         return self._probe
@@ -65,6 +66,11 @@ class Breaker:
         """
         if self._ended(probe):
             self._open_until = None
+
+    @property
+    def untroubled(self) -> bool:
+        """Whether nothing failed since the last success."""
+        return not self._failures and self._open_until is None
 
     def succeeded(self) -> None:
         """A request was answered well: close."""

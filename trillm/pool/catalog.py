@@ -7,7 +7,7 @@ A name means, in this order: a route; the bare name of a model, slashes and all,
 import difflib
 from collections.abc import Iterable, Mapping
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from trillm.errors import BadRequest, NoSuchModel
 from trillm.models import Capability, Model, Operation
@@ -29,6 +29,7 @@ class Entry:
         capabilities: what any of those servers says it can do; empty when none tells.
         budgets: the route's own, if it is one.
         is_route: whether an operator made this name.
+        server_budgets: of its servers, each once.
     """
 
     name: str
@@ -36,6 +37,12 @@ class Entry:
     capabilities: frozenset[Capability] = frozenset()
     budgets: Budgets = _NO_BUDGETS
     is_route: bool = False
+    server_budgets: tuple[Budgets, ...] = field(init=False)
+
+    @server_budgets.default
+    def _distinct(self) -> tuple[Budgets, ...]:
+        # Asked for with every request, and 200 servers mostly have the same.
+        return tuple(dict.fromkeys(candidate.member.server.budgets for candidate in self.plan.candidates))
 
     def able(self, operation: Operation) -> "Entry":
         """Return the entry without the servers that say they cannot do ``operation`` with it."""

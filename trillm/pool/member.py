@@ -78,7 +78,8 @@ class Member:
     @property
     def has_slot(self) -> bool:
         """Whether one more request fits now."""
-        return self.limit is None or self.in_flight < self.limit
+        limit = self.limit
+        return limit is None or self.in_flight < limit
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -96,7 +97,7 @@ class Member:
 
     def usable(self, now: float) -> bool:
         """Tell whether a request may be sent to it at all at ``now``, slots aside."""
-        available = self.server.enabled and not self.removed and self.reachable is not False
+        available = self.reachable is not False and self.server.enabled and not self.removed
         return available and self.breaker.admits(now)
 
     @property

@@ -16,7 +16,7 @@ from trillm.errors import TrillmError
 from trillm.models import Found
 from trillm.pool.breaker import BreakerState
 from trillm.pool.catalog import Catalog, build_catalog
-from trillm.pool.choose import Plan
+from trillm.pool.choose import Plan, Wait
 from trillm.pool.events import BackendStateChanged, ModelsChanged
 from trillm.pool.member import Member, Source, State
 from trillm.pool.slots import Slot, Slots
@@ -116,6 +116,8 @@ class Pool:
     def succeeded(self, slot: Slot) -> None:
         """The server answered well."""
         member = slot.candidate.member
+        if member.breaker.untroubled:
+            return
         before = member.state(self.now())
         member.breaker.succeeded()
         self._tell(member, before)
@@ -141,50 +143,40 @@ class Lease:
     _plan: Plan
     _budget: Budget
     _tried: Collection[Member]
-    _slot: Slot | None = field(default=None, init=False)
-    _taken_at: float = field(default=0.0, init=False)
+    #: The server, and the model's name there, once the block is entered.
+    member: Member = field(init=False)
+    model: str = field(init=False)
+    #: On the pool's clock.
+    taken_at: float = field(init=False)
+    _slot: Slot = field(init=False)
     _told: bool = field(default=False, init=False)
 
     async def __aenter__(self) -> Self:
-        self._slot = await self._pool.slots.acquire(self._plan, self._budget, self._tried)
-        self._taken_at = self._pool.now()
+        slots = self._pool.slots
+        taken = slots.take(self._plan, self._tried)
+        if isinstance(taken, Wait):
+            taken = await slots.wait(taken, self._plan, self._budget, self._tried)
+        self._slot, self.taken_at = taken, taken.taken_at
+        self.member, self.model = taken.candidate.member, taken.candidate.model
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        slot, self._slot = self.slot, None
-        self._pool.slots.release(slot, told=self._told)
-
-    @property
-    def slot(self) -> Slot:
-        """What is held."""
-        if self._slot is None:
-            raise RuntimeError("the lease is not held")
-        return self._slot
-
-    @property
-    def member(self) -> Member:
-        """The server."""
-        return self.slot.candidate.member
-
-    @property
-    def model(self) -> str:
-        """The model's name at that server."""
-        return self.slot.candidate.model
+        self._pool.slots.release(self._slot, told=self._told)
 
     def answering(self) -> None:
         """The first content of a stream is there."""
-        if self.slot.probe is not None:
-            self._pool.answering(self.slot)
+        if self._slot.probe is not None:
+            self._pool.answering(self._slot)
 
     def succeeded(self) -> None:
         """The server answered well and to the end."""
         self._told = True
-        self.member.service.add(self._pool.now() - self._taken_at)
-        self._pool.succeeded(self.slot)
+        self.member.service.add(self._pool.now() - self.taken_at)
+        self._pool.succeeded(self._slot)
 
     def failed(self, error: TrillmError) -> None:
         """The server failed, by its own fault."""
         self._told = True
-        self._pool.failed(self.slot, error)
+        self._pool.failed(self._slot, error)

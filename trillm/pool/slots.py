@@ -24,10 +24,12 @@ class Slot:
     Args:
         candidate: whose.
         probe: what its outcome is to be told with, if its server's breaker is half-open.
+        taken_at: on the pool's clock.
     """
 
     candidate: Candidate
     probe: Probe | None
+    taken_at: float
 
 
 @define(eq=False)
@@ -68,22 +70,31 @@ class Slots:
     _waiters: dict[_Waiter, None] = field(factory=dict, init=False)
     _wishes: Counter[tuple[int, ...]] = field(factory=Counter, init=False)
 
-    async def acquire(self, plan: Plan, budget: Budget, tried: Collection[Member]) -> Slot:
-        """Take a slot, waiting for one if need be. For :class:`Lease`, which gives it back.
+    def take(self, plan: Plan, tried: Collection[Member]) -> Slot | Wait:
+        """Take a slot if one is free, or say what to :meth:`wait` for. For :class:`Lease`, which gives it back.
 
         Raises:
             Unavailable: no server of the plan is up.
-            Overloaded: all are busy, and the queue is full or too slow for the budget.
         """
         if self._waiters:
             self.serve_waiters()  # a breaker that became half-open has told nobody
-        decision = choose(plan, self.now(), tried=tried)
+        now = self.now()
+        decision = choose(plan, now, tried=tried)
         if isinstance(decision, Picked):
-            return self._take(decision.candidate)
+            return self._take(decision.candidate, now)
         if isinstance(decision, Hopeless):
             raise _nobody(plan)
+        return decision
+
+    async def wait(self, wait: Wait, plan: Plan, budget: Budget, tried: Collection[Member]) -> Slot:
+        """Wait for a slot, when :meth:`take` has just found none.
+
+        Raises:
+            Unavailable: no server of the plan is up any more.
+            Overloaded: the queue is full or too slow for the budget.
+        """
         budget.phase = Phase.QUEUE
-        waiter = _Waiter(plan, tried, frozenset(candidate.member for candidate in decision.candidates))
+        waiter = _Waiter(plan, tried, frozenset(candidate.member for candidate in wait.candidates))
         self._shed(waiter, budget)
         return await self._wait(waiter)
 
@@ -116,9 +127,10 @@ class Slots:
         for member in waiter.members:
             member.waiting -= 1
 
-    def _take(self, candidate: Candidate) -> Slot:
-        candidate.member.in_flight += 1
-        return Slot(candidate, candidate.member.breaker.sent(self.now()))
+    def _take(self, candidate: Candidate, now: float) -> Slot:
+        member = candidate.member
+        member.in_flight += 1
+        return Slot(candidate, member.breaker.sent(now), now)
 
     def release(self, slot: Slot, *, told: bool) -> None:
         """Take a slot back. For :class:`Lease`.
@@ -130,7 +142,8 @@ class Slots:
         if not told:
             slot.candidate.member.breaker.undecided(slot.probe)
         slot.candidate.member.in_flight -= 1
-        self.serve_waiters()
+        if self._waiters:
+            self.serve_waiters()
 
     def serve_waiters(self) -> None:
         """Give what is free to who waits, first come, first served."""
@@ -141,12 +154,13 @@ class Slots:
                 return
             if waiter.wish in unmet:
                 continue
-            decision = choose(waiter.plan, self.now(), tried=waiter.tried)
+            now = self.now()
+            decision = choose(waiter.plan, now, tried=waiter.tried)
             if isinstance(decision, Wait):
                 unmet.add(waiter.wish)
                 continue
             if isinstance(decision, Picked):
-                waiter.granted = self._take(decision.candidate)
+                waiter.granted = self._take(decision.candidate, now)
             else:
                 waiter.error = _nobody(waiter.plan)
             self._leave_queue(waiter)

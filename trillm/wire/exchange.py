@@ -23,7 +23,7 @@ from trillm.wire.response import ResponseReader
 _SURE_S = 0.1
 
 
-@frozen
+@define(eq=False)
 class Request:
     """What goes to a backend.
 
@@ -38,14 +38,34 @@ class Request:
     body: bytes = field(repr=False)
 
 
-def build_request(origin: net.Origin, path: str, headers: list[tuple[bytes, bytes]], body: bytes) -> Request:
-    """Build a POST to ``path``; Host, Content-Length and the headers that never change are added here."""
-    lines = [
-        b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-type: application/json\r\naccept-encoding: identity\r\n"
-        b"content-length: %d\r\n" % (path.encode("ascii"), origin.authority.encode("ascii"), len(body))
-    ]
-    lines += [b"%b: %b\r\n" % header for header in headers]
-    return Request(origin, b"".join(lines) + b"\r\n", body)
+@frozen
+class Endpoint:
+    """Where POSTs to one path go, and what their heads begin with: all that never changes.
+
+    Args:
+        origin: whom to connect to.
+        path: with its query, in ASCII.
+        opening: request line and first headers.
+    """
+
+    origin: net.Origin
+    path: str
+    opening: bytes = field(init=False, repr=False)
+
+    @opening.default
+    def _open(self) -> bytes:
+        return (
+            f"POST {self.path} HTTP/1.1\r\nhost: {self.origin.authority}\r\n"
+            "content-type: application/json\r\naccept-encoding: identity\r\n"
+        ).encode("ascii")
+
+
+def build_request(endpoint: Endpoint, headers: list[tuple[bytes, bytes]], body: bytes) -> Request:
+    """Build a POST of JSON; Content-Length is added here."""
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    return Request(
+        endpoint.origin, b"%bcontent-length: %d\r\n%b\r\n" % (endpoint.opening, len(body), b"".join(lines)), body
+    )
 
 
 @define(eq=False)
@@ -132,7 +152,7 @@ class Connections:
 
     def take_idle(self, origin: net.Origin) -> Connection | None:
         """Return the youngest usable idle connection, closing what has gone stale."""
-        idle = self._idle.get(origin, [])
+        idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()
             if self._fresh(connection):
@@ -156,10 +176,11 @@ class Connections:
 
     def put_back(self, connection: Connection) -> None:
         """Keep ``connection`` for the next request, or close it if it cannot carry one."""
-        self._sweep()
+        now = trio.current_time()
+        self._sweep(now)
         idle = self._idle.setdefault(connection.origin, [])
         if connection.reusable and len(idle) < self.max_idle:
-            connection.idle_since = trio.current_time()
+            connection.idle_since = now
             idle.append(connection)
         else:
             net.close_now(connection.stream)
@@ -174,12 +195,11 @@ class Connections:
         """How many idle connections are kept, over all origins."""
         return sum(map(len, self._idle.values()))
 
-    def _sweep(self) -> None:
+    def _sweep(self, now: float) -> None:
         """Close what has been idle too long, wherever it goes; at most once per ``keep_alive_s``.
 
         The youngest is taken first, so after a burst the others would never be looked at again.
         """
-        now = trio.current_time()
         if now < self._next_sweep:
             return
         self._next_sweep = now + self.keep_alive_s
@@ -205,6 +225,8 @@ class Exchange:
     _request: Request
     _budget: Budget
     _answer_phase: Phase
+    #: How far the response has been read.
+    reader: ResponseReader = field(init=False)
     connected: float | None = field(default=None, init=False)
     _connection: Connection | None = field(default=None, init=False)
 
@@ -244,23 +266,24 @@ class Exchange:
         await self._send_and_wait(self._connection)
 
     async def _send_and_wait(self, connection: Connection) -> None:
+        self.reader = connection.reader
         self.connected = trio.current_time()
         self._budget.phase = self._answer_phase
         # A server may refuse a body before it has read it all (413) and close: its answer says more than the break.
         with contextlib.suppress(trio.BrokenResourceError):
             await connection.send(self._request)
-        while not connection.reader.head_complete:
+        while not self.reader.head_complete:
             await connection.read_more()
 
     @property
     def status(self) -> int:
         """The response's status."""
-        return self._open.reader.status
+        return self.reader.status
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The response's headers, names in lower case."""
-        return self._open.reader.headers
+        return self.reader.headers
 
     @property
     def raw(self) -> net.RawStream | None:
@@ -271,7 +294,7 @@ class Exchange:
     @property
     def complete(self) -> bool:
         """Whether the response has been parsed to its end."""
-        return self._open.reader.complete
+        return self.reader.complete
 
     def parse(self, data: bytes) -> bytes:
         """Take bytes that somebody else read (``b""``: the server closed); return the body bytes among them.
@@ -279,9 +302,8 @@ class Exchange:
         Raises:
             UpstreamFailed: they are no HTTP, or the end was not a clean one.
         """
-        connection = self._open
-        connection.take(data)
-        return connection.reader.take_body()
+        self._open.take(data)
+        return self.reader.take_body()
 
     async def receive(self) -> bytes:
         """Return the body bytes of the next wake, or ``b""`` at a clean end.
@@ -289,12 +311,10 @@ class Exchange:
         Raises:
             UpstreamFailed: the end was not a clean one.
         """
-        connection = self._open
-        reader = connection.reader
-        body = reader.take_body()
-        while not body and not reader.complete:
-            await connection.read_more()
-            body = reader.take_body()
+        body = self.reader.take_body()
+        while not body and not self.reader.complete:
+            await self._open.read_more()
+            body = self.reader.take_body()
         return body
 
     async def read(self, max_bytes: int) -> bytes:
@@ -303,14 +323,12 @@ class Exchange:
         Raises:
             UpstreamFailed: it is larger than ``max_bytes``, or cut.
         """
-        pieces: list[bytes] = []
-        size = 0
-        while piece := await self.receive():
-            size += len(piece)
-            if size > max_bytes:
-                raise UpstreamFailed(f"the server's answer is larger than {max_bytes} bytes")
-            pieces.append(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        reader, connection = self.reader, self._open
+        while not reader.complete and reader.body_bytes <= max_bytes:
+            await connection.read_more()
+        if reader.body_bytes > max_bytes:
+            raise UpstreamFailed(f"the server's answer is larger than {max_bytes} bytes")
+        return reader.take_body()
 
     async def skip_rest(self, *, within_s: float) -> None:
         """Read to the end what is of no more interest, so that the connection can be used again, but not for long.

@@ -24,7 +24,7 @@ from trillm.errors import UpstreamFailed
 RECEIVE_BYTES = 64 * 1024
 
 
-@frozen
+@frozen(cache_hash=True)
 class Origin:
     """Where connections go: scheme, host, port (RFC 6454)."""
 

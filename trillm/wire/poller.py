@@ -34,7 +34,10 @@ class Poller:
     """The epoll set and its callbacks. A callback decides at once and never raises for others to handle."""
 
     _epoll: "select.epoll"
+    #: When it last looked, on Trio's clock: the time of whatever a callback does.
+    now: float = field(default=0.0, init=False)
     _callbacks: dict[int, Callable[[], None]] = field(factory=dict, init=False)
+    _last: list[Callable[[], None]] = field(factory=list, init=False)
 
     @contextmanager
     def watching(self, sock: socket.socket, events: int, callback: Callable[[], None]) -> Iterator[None]:
@@ -51,22 +54,33 @@ class Poller:
             del self._callbacks[number]
             self._epoll.unregister(number)
 
+    def at_last(self, callback: Callable[[], None]) -> None:
+        """Run ``callback`` when all others of this round have run; for callbacks only."""
+        self._last.append(callback)
+
     def poll(self) -> None:
         """Run the callbacks of every socket that is ready now."""
+        self.now = trio.current_time()
         for number, _ in self._epoll.poll(0):
             callback = self._callbacks.get(number)
-            if callback is None:
-                continue  # an earlier callback of this round ended its watch
-            try:
-                callback()
-            except Exception:
-                log.exception("callback failed")
+            if callback is not None:  # else an earlier callback of this round ended its watch
+                _run(callback)
+        last, self._last = self._last, []
+        for callback in last:
+            _run(callback)
 
     async def serve(self) -> None:
         """Poll for ever."""
         while True:
             await wait_readable(self._epoll.fileno())
             self.poll()
+
+
+def _run(callback: Callable[[], None]) -> None:
+    try:
+        callback()
+    except Exception:
+        log.exception("callback failed")
 
 
 @asynccontextmanager

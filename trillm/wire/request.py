@@ -50,6 +50,11 @@ class RequestReader:
         """Whether nothing of a next request has come: the one place where the client may close."""
         return not self._buffer and not self._in_body
 
+    @property
+    def body_left(self) -> int:
+        """Bytes of the body that are still to come; if it comes in chunks, that may still come."""
+        return self._left if self._in_body else 0
+
     def feed(self, data: bytes) -> None:
         """Take what was received."""
         self._buffer = self._buffer + data if self._buffer else data
@@ -67,6 +72,8 @@ class RequestReader:
         """
         if self._in_body:
             raise RuntimeError("the last request's body has not been read to its end")
+        if not self._buffer:
+            return None
         if not self._seen:
             self._buffer = self._buffer.lstrip(b"\r\n")  # empty lines before a request are allowed (§2.2)
         while self._seen < len(self._buffer) and not self._events.head_complete:
@@ -94,7 +101,9 @@ class RequestReader:
         if not self._left:
             self._expect_head()
             return b""
-        piece, self._buffer = self._buffer[: self._left], self._buffer[self._left :]
+        piece, self._buffer = self._buffer, b""
+        if len(piece) > self._left:
+            piece, self._buffer = piece[: self._left], piece[self._left :]
         self._left -= len(piece)
         return piece or None
 

@@ -5,19 +5,21 @@ refused: other protocols' request lines, unusual codings, a missing or doubled H
 """
 
 import re
+from functools import lru_cache
 
-from attrs import field, frozen
+from attrs import define, field
 
 from trillm.errors import BadRequest
 
+_USUAL_BYTES = 4096
 _REQUEST_LINE = re.compile(rb"([A-Z-]+) ([^ ]+) HTTP/(1\.[01])")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
 _HOST = re.compile(rb"[\w.~!$&'()*+;=%:\[\]-]*", re.ASCII)
 
 
-@frozen
+@define(eq=False)
 class RequestHead:
-    """A request line and its headers.
+    """A request line and its headers. Not frozen, for it is made with every request; nobody changes it all the same.
 
     Args:
         method: as sent, e.g. ``b"POST"``.
@@ -66,28 +68,27 @@ def build_head(raw: bytes, *, upgrade: bool) -> RequestHead:
     """
     first, *lines = raw[:-4].split(b"\r\n")
     method, target, version = _request_line(first)
-    headers = [_header(line) for line in lines]
-    named = _combined(headers)
+    headers = list(map(_remembered if len(raw) <= _USUAL_BYTES else _header, lines))
+    named = dict(headers)
+    if len(named) < len(headers):
+        named = _combined(headers)
     body_bytes = _body_bytes(named, version)
     if upgrade and body_bytes is None:
         raise BadRequest("A request that asks to switch protocols must not have a body in chunks.")
     connection = named.get(b"connection", b"").lower()
-    return RequestHead(
-        method=method,
-        target=_origin_form(target, _host(named, version)),
-        version=version,
-        headers=headers,
-        body_bytes=body_bytes,
-        keep_alive=b"close" not in connection and (version == b"1.1" or b"keep-alive" in connection),
-        expects_continue=version == b"1.1" and named.get(b"expect", b"").lower() == b"100-continue",
-        upgrade=upgrade,
-        raw=raw,
-    )
+    keep_alive = b"close" not in connection and (version == b"1.1" or b"keep-alive" in connection)
+    expects_continue = version == b"1.1" and named.get(b"expect", b"").lower() == b"100-continue"
+    target = _origin_form(target, _host(named, version))
+    return RequestHead(method, target, version, headers, body_bytes, keep_alive, expects_continue, upgrade, raw)
 
 
 def _header(line: bytes) -> tuple[bytes, bytes]:
     name, _, value = line.partition(b":")
     return name.lower(), value.strip(b" \t")
+
+
+# What a client says of itself it says with every request. Not of large heads, or remembering could fill the memory.
+_remembered = lru_cache(maxsize=1024)(_header)
 
 
 def _combined(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
@@ -113,7 +114,7 @@ def _host(named: dict[bytes, bytes], version: bytes) -> bytes:
         if version == b"1.1":
             raise BadRequest("The Host header is missing.")
         return b""
-    if not _HOST.fullmatch(host):
+    if _HOST.fullmatch(host) is None:
         raise BadRequest("The Host header is not one host name.")
     return host
 

@@ -10,17 +10,20 @@ from trillm.errors import UpstreamFailed
 
 MAX_HEAD_BYTES = 64 * 1024
 
+_FRAMING = (b"content-length", b"transfer-encoding")
+
 
 class ResponseReader:
-    """One connection's incoming side. :meth:`reset` before each response."""
+    """One connection's incoming side. :meth:`reset` before each response after the first."""
 
     def __init__(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
         self.reset()
 
     def reset(self) -> None:
-        """Forget the last response and expect the next."""
-        self._parser = httptools.HttpResponseParser(self)
+        """Forget the last response, which was complete and left the connection usable, and expect the next."""
         self._pieces: list[bytes] = []
+        self.body_bytes = 0
         self._head_bytes = 0
         self._until_close = False
         self.status = 0
@@ -99,13 +102,13 @@ class ResponseReader:
             return
         self.head_complete = True
         self.keep_alive = self._parser.should_keep_alive()
-        names = {name for name, _ in self.headers}
-        self._until_close = b"content-length" not in names and b"transfer-encoding" not in names
+        self._until_close = all(name not in _FRAMING for name, _ in self.headers)
 
     def on_body(self, data: bytes) -> None:
         """Take a piece of the body."""
         if not self.complete:
             self._pieces.append(data)
+            self.body_bytes += len(data)
 
     def on_message_complete(self) -> None:
         """End the response; after an interim one the real one follows."""

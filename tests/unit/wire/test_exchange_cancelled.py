@@ -9,14 +9,14 @@ from support.cancelling import run_cancelled_at
 from support.servers import CLOSE, Servers, echo, read_request
 
 from trillm.budget import Budget
-from trillm.wire.exchange import Connections, Request, build_request
+from trillm.wire.exchange import Connections, Endpoint, Request, build_request
 from trillm.wire.net import Origin
 
 ORIGIN = Origin("http", "gpu1.example", 8000)
 
 
 def post(body: bytes) -> Request:
-    return build_request(ORIGIN, "/v1/x", [], body)
+    return build_request(Endpoint(ORIGIN, "/v1/x"), [], body)
 
 
 def an_hour() -> Budget:
