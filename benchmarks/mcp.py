@@ -213,17 +213,18 @@ async def run(seconds: float, sessions: int) -> None:
             echo = await stack.enter_async_context(running_program("echo", program, folder, target, chats=False))
             socket, bare = f"{server.url.replace('http', 'ws')}/mcp", f"{echo.url.replace('http', 'ws')}/mcp"
             async with websocket_asks(bare, partial(call, era="old")) as asks:
-                _print(await measure("bare trio-websocket, echo", echo, asks, seconds))
+                show(await measure("bare trio-websocket, echo", echo, asks, seconds))
             for era in ("old", "new"):
                 async with websocket_asks(socket, partial(call, era=era), hello=era == "old") as asks:
-                    _print(await measure(f"trillm, WebSocket, {era} era", server, asks, seconds))
+                    show(await measure(f"trillm, WebSocket, {era} era", server, asks, seconds))
                 async with http_asks(server.url, era) as asks:
-                    _print(await measure(f"trillm, Streamable HTTP, {era} era", server, asks, seconds))
+                    show(await measure(f"trillm, Streamable HTTP, {era} era", server, asks, seconds))
             grown = await idle_bytes(server, socket, sessions)
             print(f"idle WebSocket session: {grown / 1000:.1f} kB ({sessions} sessions)")
 
 
-def _print(row: Row) -> None:
+def show(row: Row) -> None:
+    """Print a row."""
     print(f"{row.name:36} {row.calls_s:8,.0f} calls/s {row.cpu_us:8,.0f} µs of CPU per call", flush=True)
 
 
