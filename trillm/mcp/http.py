@@ -6,6 +6,7 @@ connection has cancelled it. In the old era a request belongs to a session and g
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -120,7 +121,7 @@ class HttpFace:
         elif request.method == "GET":
             await self._get(request, caller, headers, outlet)
         elif request.method == "DELETE":
-            self._session(request, caller, headers).end()
+            self._end(self._session(request, caller, headers))
             await outlet.nothing(200)
         else:
             raise _NotThisMethod(request.method, "GET, POST, DELETE")
@@ -177,16 +178,21 @@ class HttpFace:
                 await session.answer(message, outlet)
         finally:
             if not session.opened:
-                session.end()
+                self._end(session)
 
     async def _serve(self, session: HttpSession, *, task_status: trio.TaskStatus[None]) -> None:
         try:
-            with self.endpoint.known(session.dialogue, session.end):
+            with self.endpoint.known(session.dialogue, partial(self._end, session)):
                 await session.serve(task_status=task_status)
         except Exception:
             log.exception("session broken")
         finally:
-            del self.sessions[session.id]
+            self.sessions.pop(session.id, None)
+
+    def _end(self, session: HttpSession) -> None:
+        """End a session, which nobody finds from now on; what runs in it takes a moment to be cancelled."""
+        self.sessions.pop(session.id, None)
+        session.end()
 
     async def _get(self, request: HttpRequest, caller: Caller, headers: Mapping[str, str], outlet: Outlet) -> None:
         if not _takes_streams(_accepted(headers)):
@@ -225,7 +231,7 @@ class HttpFace:
                     self.nursery.start_soon(_comment, outlet)
             for session in tuple(self.sessions.values()):
                 if not session.visitors and session.last_used_s + self.settings.idle_s < now:
-                    session.end()
+                    self._end(session)
 
     async def finish(self) -> None:
         """Let what runs be answered, and end every session."""

@@ -193,6 +193,7 @@ class Peer:
 
     def _close(self) -> None:
         self.closed = True
+        self._nursery = None
         for pending in self._pending.values():
             self._settle(pending, _connection_closed())
 
