@@ -117,6 +117,7 @@ class Link:
     def end(self) -> None:
         """End the session, and start no other."""
         self._ended = True
+        self.current = None
         self._scope.cancel()
 
     def _drop(self, session: Upstream) -> None:
