@@ -23,7 +23,7 @@ from trillm.mcp.errors import method_not_found
 from trillm.mcp.session import Changes, Params, Request, Session
 from trillm.mcp.single import Single
 from trillm.mcp.upstreams import Upstreams, open_upstreams
-from trillm.mcp.websocket import WebSocketFace
+from trillm.mcp.websocketface import WebSocketFace
 from trillm.registry.mcpentries import McpServer
 
 PROGRAM = str(Path(__file__).with_name("mcp_upstream.py"))

@@ -12,7 +12,8 @@ from attrs import define, field
 from trillm.gateway.access import Caller
 from trillm.mcp import protocol
 from trillm.mcp.errors import INVALID_REQUEST, UNSUPPORTED_VERSION, RpcError
-from trillm.mcp.jsonrpc import MAX_IN_FLIGHT, Channel, Id, Peer
+from trillm.mcp.jsonrpc import MAX_IN_FLIGHT, Channel, Peer
+from trillm.mcp.messages import Id
 from trillm.mcp.session import MODERN, Ask, Notify, Params, Request, Session, View
 from trillm.mcp.subscriptions import attach
 

@@ -19,7 +19,7 @@ from trillm.mcp.search import Search
 from trillm.mcp.session import View
 from trillm.mcp.single import Single
 from trillm.mcp.upstreams import Upstreams, open_upstreams
-from trillm.mcp.websocket import WebSocketFace
+from trillm.mcp.websocketface import WebSocketFace
 from trillm.registry.registry import RegistryLoaded
 
 

@@ -9,15 +9,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import msgspec
 import trio
 from attrs import define, field, frozen
-from mcp.shared.inbound import (
-    ERROR_CODE_HTTP_STATUS,
-    InboundLadderRejection,
-    find_duplicated_routing_header,
-    validate_mcp_param_headers,
-)
+from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from trillm.errors import (
@@ -33,17 +27,15 @@ from trillm.gateway.access import Caller
 from trillm.gateway.reply import ClientLeft, Headers, Reply
 from trillm.mcp import protocol
 from trillm.mcp.endpoint import Endpoint
-from trillm.mcp.errors import HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, RpcError, method_not_found, rpc_error
+from trillm.mcp.errors import INVALID_PARAMS, INVALID_REQUEST, RpcError, rpc_error
 from trillm.mcp.httpsession import HttpSession
-from trillm.mcp.jsonrpc import decode, error_message, id_of, no_request
+from trillm.mcp.messages import decode, error_message, id_of, no_request
 from trillm.mcp.outlet import SILENCE_S, Outlet
-from trillm.mcp.session import Params, Request, Session, View
+from trillm.mcp.session import Params, View
+from trillm.mcp.stateless import answer
 from trillm.wire.http_request import HttpRequest
 
 log = logging.getLogger(__name__)
-
-_encode = msgspec.json.Encoder().encode
-_PARAM_PREFIX = "mcp-param-"
 
 
 class NotAcceptable(BadRequest):
@@ -115,7 +107,7 @@ class HttpFace:
             if old and not _brings_envelope(message):
                 await self._post(request, caller, view, message, headers, outlet)
             else:
-                await _answer(view, caller, message, request, headers, outlet)
+                await answer(view, caller, message, request, headers, outlet)
         elif not old:
             raise _NotThisMethod(request.method, "POST")
         elif request.method == "GET":
@@ -252,72 +244,6 @@ class _NotThisMethod(MethodNotAllowed):
 
     def headers(self) -> Headers:
         return [(b"allow", self.allowed.encode()), *super().headers()]
-
-
-# ── the new era ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def _answer(
-    view: View, caller: Caller, message: Any, request: HttpRequest, headers: dict[str, str], outlet: Outlet
-) -> None:
-    match message:
-        case {"jsonrpc": "2.0", "method": str(method)} if "id" not in message:
-            # There is nothing a notification could be about: a request is cancelled by closing its connection.
-            return await outlet.nothing(202)
-        case {"jsonrpc": "2.0", "method": str(method), "id": id} if id_of(message) is not None:
-            params = message.get("params", {})
-        case _:
-            raise no_request(message)
-    try:
-        answer, status = await _result(view, caller, (id, method, params), request, headers, outlet), 200
-    except (RpcError, TrillmError) as exc:
-        error = protocol.error_for(exc)
-        answer, status = error_message(id, error), ERROR_CODE_HTTP_STATUS.get(error.code, 200)
-    return await outlet.answer(answer, status)
-
-
-async def _result(
-    view: View,
-    caller: Caller,
-    asked: tuple[str | int, str, Any],
-    request: HttpRequest,
-    headers: dict[str, str],
-    outlet: Outlet,
-) -> bytes:
-    id, method, params = asked  # noqa: A001 - the protocol's word
-    duplicate = find_duplicated_routing_header(
-        (n.decode("latin-1"), v.decode("latin-1")) for n, v in request.raw_headers
-    )
-    if duplicate is not None:
-        raise RpcError(HEADER_MISMATCH, f"The header {duplicate} came more than once.")
-    if not isinstance(params, dict):
-        raise RpcError(INVALID_REQUEST, "params must be an object.")
-    version, capabilities, client = protocol.read_envelope(method, params, headers)
-    session = Session("", caller, version, capabilities, client)
-    if method == "initialize":
-        raise method_not_found(method)
-    _check_param_headers(view, session, method, params, headers)
-
-    async def notify(name: str, told: Params) -> None:
-        await outlet.tell(_encode({"jsonrpc": "2.0", "method": name, "params": told}))
-
-    result = await protocol.answer(view, Request(id, method, params, session, notify))
-    return _encode({"jsonrpc": "2.0", "id": id, "result": result})
-
-
-def _check_param_headers(view: View, session: Session, method: str, params: Params, headers: dict[str, str]) -> None:
-    """Raise :class:`RpcError` when headers that repeat arguments of a tool do not (SEP-2243)."""
-    if method != "tools/call":
-        return
-    arguments = params.get("arguments") or {}
-    if not arguments and not any(name.startswith(_PARAM_PREFIX) for name in headers):
-        return
-    schema = view.input_schema(session, str(params.get("name")))
-    if schema is None or not isinstance(arguments, dict):
-        return
-    rejected = validate_mcp_param_headers(schema, arguments, headers)
-    if isinstance(rejected, InboundLadderRejection):
-        raise RpcError(rejected.code, rejected.message, rejected.data)
 
 
 # ── helpers ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -11,7 +11,8 @@ from trillm.gateway.access import Caller
 from trillm.gateway.reply import Headers
 from trillm.mcp.dialogue import Dialogue
 from trillm.mcp.errors import CONNECTION_CLOSED, RpcError
-from trillm.mcp.jsonrpc import MAX_IN_FLIGHT, error_message
+from trillm.mcp.jsonrpc import MAX_IN_FLIGHT
+from trillm.mcp.messages import error_message
 from trillm.mcp.outlet import Outlet
 from trillm.mcp.session import Ask, Notify, Params, View
 from trillm.mcp.streams import Stream, Streams

@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol, TypeAlias
 
-import msgspec
 import trio
 from attrs import define, field
 
@@ -23,16 +22,14 @@ from trillm.mcp.errors import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
     INVALID_REQUEST,
-    PARSE_ERROR,
     TOO_MANY_REQUESTS,
     RpcError,
     rpc_error,
 )
+from trillm.mcp.messages import Id, Params, decode, encode, error_message, id_of, no_request
 
 log = logging.getLogger(__name__)
 
-Id: TypeAlias = str | int
-Params: TypeAlias = dict[str, Any]
 OnRequest: TypeAlias = Callable[[Id, str, Params], Awaitable[Params]]
 OnNotification: TypeAlias = Callable[[str, Params], None]
 
@@ -40,9 +37,6 @@ OnNotification: TypeAlias = Callable[[str, Params], None]
 MAX_IN_FLIGHT = 256
 #: What telling the other side that a request is taken back may take.
 COURTESY_S = 5.0
-
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
 
 
 class Channel(Protocol):
@@ -159,9 +153,9 @@ class Peer:
             await self._send({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
             await pending.answered.wait()
         except trio.Cancelled:
-            # Not `initialize`: it must not be taken back.
-            if method != "initialize":
-                await self._take_back(id)
+            if method != "initialize":  # that must not be taken back
+                with trio.move_on_after(COURTESY_S, shield=True):
+                    await self.notify("notifications/cancelled", {"requestId": id, "reason": "cancelled"})
             raise
         finally:
             del self._pending[id]
@@ -175,7 +169,7 @@ class Peer:
         if params:
             message["params"] = params
         try:
-            await self.channel.send(_encode(message))
+            await self.channel.send(encode(message))
         except trio.BrokenResourceError:
             log.debug("notification dropped method=%s", method)
 
@@ -183,13 +177,9 @@ class Peer:
         if self.closed:
             raise _connection_closed()
         try:
-            await self.channel.send(_encode(message))
+            await self.channel.send(encode(message))
         except trio.BrokenResourceError as exc:
             raise _connection_closed() from exc
-
-    async def _take_back(self, id: Id) -> None:  # noqa: A002
-        with trio.move_on_after(COURTESY_S, shield=True):
-            await self.notify("notifications/cancelled", {"requestId": id, "reason": "cancelled"})
 
     def _close(self) -> None:
         self.closed = True
@@ -275,7 +265,7 @@ class Peer:
     async def _outcome(self, id: Id, method: str, params: Params) -> bytes:  # noqa: A002
         try:
             result = await self.on_request(id, method, params)
-            return _encode({"jsonrpc": "2.0", "id": id, "result": result})
+            return encode({"jsonrpc": "2.0", "id": id, "result": result})
         except RpcError as exc:
             error = exc
         except TrillmError as exc:
@@ -319,32 +309,6 @@ class Peer:
     def _settle(pending: _Pending, result: Params | RpcError) -> None:
         pending.result = result
         pending.answered.set()
-
-
-def error_message(id: Id | None, error: RpcError) -> bytes:  # noqa: A002
-    """Return the message that answers a request with an error."""
-    return _encode({"jsonrpc": "2.0", "id": id, "error": error.to_json()})
-
-
-def decode(text: str | bytes) -> Any:
-    """Return the JSON value; raise :class:`RpcError` when it is none."""
-    try:
-        return _decode(text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as exc:
-        raise RpcError(PARSE_ERROR, "Not JSON.") from exc
-
-
-def id_of(message: Any) -> Id | None:
-    """Return the id of a message, or None if it has none that may be one."""
-    id_ = message.get("id") if isinstance(message, dict) else None
-    return id_ if isinstance(id_, str | int) and not isinstance(id_, bool) else None
-
-
-def no_request(message: Any) -> RpcError:
-    """Return what to say of JSON that is no message."""
-    if isinstance(message, list):
-        return RpcError(INVALID_REQUEST, "Batches are not part of MCP since 2025-06-18: send one message per frame.")
-    return RpcError(INVALID_REQUEST, 'No JSON-RPC 2.0 message: {"jsonrpc": "2.0", "method": …} is one.')
 
 
 _connection_closed = partial(RpcError, CONNECTION_CLOSED, "The connection was closed.")

@@ -14,11 +14,11 @@ import trio
 from attrs import define, field
 
 from trillm.mcp import rounds
-from trillm.mcp.errors import METHOD_NOT_FOUND, RpcError, method_not_found
+from trillm.mcp.errors import METHOD_NOT_FOUND, TOO_MANY_REQUESTS, RpcError, method_not_found
 from trillm.mcp.groups import Groups
-from trillm.mcp.jsonrpc import Id
 from trillm.mcp.link import Link
 from trillm.mcp.listing import Listing, Lists
+from trillm.mcp.messages import Id
 from trillm.mcp.parking import Parking
 from trillm.mcp.relay import MESSAGE, Errand, Relay, Sampler, answered_here, capabilities, errand
 from trillm.mcp.session import (
@@ -39,6 +39,8 @@ from trillm.registry.mcpentries import McpServer
 log = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT = -32001
+#: Sessions of single clients with one upstream; over stdio each is a process.
+MOST_PRIVATE = 256
 #: What may be answered with a question.
 _ASKING = {"tools/call", "prompts/get", "resources/read"}
 #: What is of a session's state, so that a client of the old era needs a session of its own for it.
@@ -189,6 +191,11 @@ class Links:
             return None
         known = self._private.get(session.id)
         if known is None:
+            if len(self._private) >= MOST_PRIVATE:
+                problem = (
+                    f"MCP server {self.server.name!r} has {MOST_PRIVATE} clients with sessions of their own already."
+                )
+                raise RpcError(TOO_MANY_REQUESTS, problem)
             known = self._private[session.id] = self._open_private(session)
             session.on_end(lambda: self._close_private(session.id))
         try:

@@ -17,8 +17,8 @@ import trio
 from attrs import define, field
 
 from trillm.mcp.errors import INTERNAL_ERROR, INVALID_PARAMS, TOO_MANY_REQUESTS, RpcError, method_not_found
-from trillm.mcp.jsonrpc import Id
 from trillm.mcp.link import Link
+from trillm.mcp.messages import Id
 from trillm.mcp.relay import PROGRESS, Errand, Sampler, answered_here
 from trillm.mcp.session import CAPABILITY, META, Params, Request
 from trillm.mcp.upstream import Client

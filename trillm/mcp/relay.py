@@ -13,7 +13,7 @@ import trio
 from attrs import define, field
 
 from trillm.mcp.errors import RpcError, method_not_found
-from trillm.mcp.jsonrpc import Id
+from trillm.mcp.messages import Id
 from trillm.mcp.session import CAPABILITY, LEVELS, RESOURCE_UPDATED, Notify, Params, Request, Session
 from trillm.mcp.upstream import OnProgress
 from trillm.registry.mcpentries import McpServer

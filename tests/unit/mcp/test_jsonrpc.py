@@ -9,7 +9,8 @@ from attrs import define, field
 
 from trillm.errors import Forbidden, NoSuchModel
 from trillm.mcp.errors import RpcError
-from trillm.mcp.jsonrpc import Peer, decode
+from trillm.mcp.jsonrpc import Peer
+from trillm.mcp.messages import decode
 
 
 @define(eq=False)

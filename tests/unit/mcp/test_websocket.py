@@ -15,7 +15,8 @@ from trillm.keys import Keyring
 from trillm.mcp.endpoint import Endpoint, server_of
 from trillm.mcp.jsonrpc import Peer
 from trillm.mcp.session import Changes
-from trillm.mcp.websocket import WebSocketFace, WebSocketSettings, open_websocket, with_bearer
+from trillm.mcp.websocket import WebSocketSettings, open_websocket
+from trillm.mcp.websocketface import WebSocketFace, with_bearer
 
 URL = "ws://127.0.0.1:1/mcp"
 
