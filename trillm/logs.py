@@ -129,5 +129,5 @@ def configure(log_format: LogFormat = "text", level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for chatty in ("httpx", "httpcore", "hypercorn", "quart"):
+    for chatty in ("httpx", "httpcore", "httpx2", "httpcore2", "hypercorn", "mcp", "quart"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

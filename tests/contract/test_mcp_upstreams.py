@@ -16,6 +16,7 @@ from mcp.shared.exceptions import MCPError
 from support.mcpfront import MODES, elicit, fronted, program, stdio, text, until
 
 from trillm.keys import Grants, KeyRecord, Keyring, digest
+from trillm.mcp import links
 from trillm.registry.mcpentries import McpServer
 
 pytestmark = pytest.mark.filterwarnings(
@@ -233,6 +234,51 @@ async def test_progress_comes_in_order_and_before_the_result(mode):
             await client.call_tool("demo__steps", {}, progress_callback=told)
         await until(lambda: len(seen) == 250)
         assert sorted(seen) == sorted(list(range(1, 51)) * 5)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_restarted_under_load_every_call_is_answered_and_soon_well_again(transport):
+    outcomes: list[tuple[float, str]] = []
+    async with killable(transport) as (front, kill, revive), front.client("2026-07-28") as client:
+        await client.list_tools()
+
+        async def keep_calling() -> None:
+            while True:
+                with trio.fail_after(8):
+                    try:
+                        outcome = text(await client.call_tool("demo__add", {"a": 2, "b": 2}))
+                    except MCPError as error:
+                        outcome = error.error.message
+                        await trio.sleep(0.05)
+                outcomes.append((trio.current_time(), outcome))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(8):
+                nursery.start_soon(keep_calling)
+            await trio.sleep(0.5)
+            kill()
+            killed = trio.current_time()
+            revive()
+            await trio.sleep(4)
+            nursery.cancel_scope.cancel()
+    wrong = [outcome for at, outcome in outcomes if outcome != "4" and at > killed + 3]
+    assert not wrong
+    assert {outcome for _, outcome in outcomes if outcome != "4"} == {
+        outcome for _, outcome in outcomes if outcome.startswith("MCP server 'demo': ")
+    }
+    assert [outcome for at, outcome in outcomes if at < killed].count("4") > 8
+
+
+async def test_clients_of_the_old_era_do_not_start_processes_without_end(monkeypatch):
+    monkeypatch.setattr(links, "MOST_PRIVATE", 1)
+    async with (
+        fronted(stdio("demo", "--era", "legacy")) as front,
+        front.client("legacy") as one,
+        front.client("legacy") as two,
+    ):
+        assert text(await one.call_tool("demo__remember", {})) == "1"
+        with pytest.raises(MCPError, match="has 1 clients with sessions of their own already"):
+            await two.call_tool("demo__remember", {})
 
 
 # ── changes ─────────────────────────────────────────────────────────────────────────────────────────────────────
