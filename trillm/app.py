@@ -153,7 +153,7 @@ async def serve(settings: ServeSettings) -> int:
         async with open_server(settings) as server:
             _settle_memory()
             with announced(settings.config, server.url, server.services.operator_token):
-                banner.show(server.url, server.services.pool, server.services.registry, settings)
+                banner.show(server.url, server.services.pool, server.services.registry, settings, server.mcp_url)
                 await first.wait()
                 with hard_exit_after(settings.drain_s + BACKSTOP_S):
                     await _until(second, partial(drain, server, settings.drain_s))

@@ -32,16 +32,18 @@ _OPEN_TO_ALL = """
 """
 
 
-def show(url: str, pool: Pool, registry: Registry, settings: ServeSettings) -> None:
+def show(url: str, pool: Pool, registry: Registry, settings: ServeSettings, mcp_url: str | None = None) -> None:
     """Print the banner to standard error, where the log goes too, so that their order is kept."""
-    sys.stderr.write(render(url, pool, registry, settings))
+    sys.stderr.write(render(url, pool, registry, settings, mcp_url))
     sys.stderr.flush()
 
 
-def render(url: str, pool: Pool, registry: Registry, settings: ServeSettings) -> str:
+def render(url: str, pool: Pool, registry: Registry, settings: ServeSettings, mcp_url: str | None = None) -> str:
     """Return the banner."""
-    keys = bool(registry.snapshot.keyring) and settings.auth
+    keys = settings.auth and (bool(registry.snapshot.keyring) or settings.oauth is not None)
     parts = [f"\ntrillm serves at {url}  (registry: {settings.config})\n"]
+    if mcp_url is not None:
+        parts.append(f"MCP over WebSocket also at {mcp_url}\n")
     parts += [f"  {line}\n" for line in _servers(pool)]
     if any(member.source is Source.BUILTIN for member in pool.members.values()):
         parts.append(_BUILTIN)

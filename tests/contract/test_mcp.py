@@ -6,7 +6,7 @@ import mcp_types as t
 import pytest
 import trio
 from mcp import MCPError
-from support.mcpclient import NEW, OLD, client, raw
+from support.mcpclient import NEW, OLD, client, hello, raw
 from support.running import Sim, running
 
 from trillm.keys import Grants
@@ -314,3 +314,43 @@ async def test_the_port_for_websockets_serves_nothing_else(tmp_path):
             await stream.send_all(b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             with trio.fail_after(5):
                 assert b"200" not in (await stream.receive_some()).split(b"\r\n")[0]
+
+
+async def test_new_prompts_are_told_of(trillm):
+    async with raw(trillm) as mcp:
+        await mcp.initialize()
+        path = trillm.server.services.registry.store.path
+        path.write_text(path.read_text().replace('"greet"', '"welcome"'))
+        assert (await mcp.receive())["method"] == "notifications/prompts/list_changed"
+        assert [prompt["name"] for prompt in (await mcp.ask("prompts/list"))["result"]["prompts"]] == ["welcome"]
+
+
+async def test_sessions_over_http_come_and_go_and_nothing_is_left(tmp_path):
+    slow = Sim(SimSettings(ttft_s=60.0))
+    headers = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
+    ask = {"name": "chat", "arguments": {"model": "sim-chat", "prompt": "x"}}
+
+    async def post(trillm, method, params, **more):
+        message = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+        return await trillm.client.post("/mcp", content=message, headers={**headers, **more})
+
+    async def visit(trillm):
+        opened = await post(trillm, "initialize", hello())
+        session = {"mcp-session-id": opened.headers["mcp-session-id"]}
+        with trio.move_on_after(0.1):
+            await post(trillm, "tools/call", ask, **session)
+        assert (await trillm.client.delete("/mcp", headers=session)).status_code == 200
+
+    async with running(tmp_path, {"one": slow}) as trillm:
+        await trillm.server.mcp.face()
+        before = trio.lowlevel.current_statistics().tasks_living
+        for _ in range(5):
+            async with trio.open_nursery() as nursery:
+                for _ in range(20):
+                    nursery.start_soon(visit, trillm)
+        await trillm.settled("one", within_s=3)
+        with trio.fail_after(5):
+            while trio.lowlevel.current_statistics().tasks_living > before + 25:  # connections that are kept
+                await trio.sleep(0.05)
+        assert (trillm.gateway.running, trillm.server.mcp.started.http.sessions) == (0, {})
+        assert not trillm.server.mcp.started.endpoint._dismissals

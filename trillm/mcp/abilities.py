@@ -105,8 +105,12 @@ async def server_status(house: House, request: Request, taken: shapes.ServerStat
 
 
 async def add_server(house: House, _request: Request, taken: shapes.AddServer) -> shapes.Done:
-    """Add a server to the registry file; raise :class:`ConfigError` when its name is taken or a field is bad."""
-    settings = _given(taken, "kind", "api_key_env", "max_concurrent")
+    """Add a server to the registry file; raise :class:`ConfigError` when its name is taken or a field is bad.
+
+    One that needs a key is added on this machine: who may send our environment's variables to a URL of their choice
+    has all of them.
+    """
+    settings = _given(taken, "kind", "max_concurrent")
     server = Server(taken.name, taken.url, **settings)
     if server.kind is not None and server.kind not in KINDS:
         raise BadRequest(f"{server.kind!r} is not a kind of server; there are: {', '.join(KINDS)}.")

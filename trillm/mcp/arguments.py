@@ -126,7 +126,6 @@ class AddServer(Struct, forbid_unknown_fields=True):
     name: Name
     url: Annotated[str, Meta(description="http(s)://host:port, with a path such as /v1 if it has one.")]
     kind: Annotated[str, Meta(description="Found by probing, if left out.")] | UnsetType = UNSET
-    api_key_env: Annotated[str, Meta(description="The environment variable that holds its key.")] | UnsetType = UNSET
     max_concurrent: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
 
 

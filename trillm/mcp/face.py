@@ -65,6 +65,9 @@ async def open_face(house: House, hub: Hub, access: Access) -> AsyncIterator[Fac
             _follow(house, hub, upstreams, endpoint)
             face = Face(own, upstreams, endpoint, WebSocketFace(endpoint), HttpFace(endpoint, nursery))
             nursery.start_soon(face.http.serve_times)
+            metrics = house.gateway.metrics
+            metrics.gauge("trillm_mcp_websockets", "Open MCP WebSockets.", lambda: face.websocket.connections)
+            metrics.gauge("trillm_mcp_sessions", "MCP sessions over HTTP.", lambda: len(face.http.sessions))
             yield face
             nursery.cancel_scope.cancel()
 
