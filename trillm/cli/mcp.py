@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import asyncclick as click
 from attrs import evolve
 
-from trillm.cli import mcpstdio, mcpviews
+from trillm.cli import mcplogin, mcpstdio, mcpviews
 from trillm.cli.command import SECONDS, Group, example
 from trillm.cli.live import say_followed
 from trillm.cli.output import say
@@ -161,6 +161,8 @@ def _change(store: Store, change: Callable[[Document], Document], done: str) -> 
     say_followed(store.path)
 
 
-command.add_command(mcpstdio.command)
-for view in (mcpviews.list_, mcpviews.show, mcpviews.test, mcpviews.tools, mcpviews.call):
-    command.add_command(view)
+for elsewhere in (
+    *(mcpviews.list_, mcpviews.show, mcpviews.test, mcpviews.tools, mcpviews.call),
+    *(mcplogin.login, mcplogin.logout, mcpstdio.command),
+):
+    command.add_command(elsewhere)

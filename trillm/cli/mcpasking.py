@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 from trillm.cli.command import only
@@ -10,6 +11,7 @@ from trillm.errors import BadRequest, ConfigError, TrillmError, UpstreamFailed
 from trillm.mcp.errors import RpcError
 from trillm.mcp.groups import open_groups
 from trillm.mcp.listing import KINDS, Lists
+from trillm.mcp.logins import Logins, signer_of
 from trillm.mcp.session import META, Params
 from trillm.mcp.upstream import Client, Upstream, open_session
 from trillm.registry.mcpentries import McpServer
@@ -17,16 +19,29 @@ from trillm.registry.mcpentries import McpServer
 T = TypeVar("T")
 
 
-async def ask(server: McpServer, work: Callable[[Upstream], Awaitable[T]]) -> T:
+async def ask(
+    server: McpServer, work: Callable[[Upstream], Awaitable[T]], *, logins: Logins | None = None, auth: Any = None
+) -> T:
     """Return what ``work`` makes of a session with ``server``.
+
+    Args:
+        server: asked from here.
+        work: is given the session.
+        logins: where its login is, if it has one.
+        auth: what signs requests in the place of that.
 
     Raises:
         ConfigError: it cannot be reached or started, or does not speak MCP.
         UpstreamFailed: it answered with an error.
     """
+
+    def signer(server: McpServer) -> Any:
+        return auth or (signer_of(server, logins) if logins else None)
+
+    opening = partial(open_session, server, Client(), era=server.era, schemas=lambda _: None, signer=signer)
     try:
         with open_groups() as groups:
-            async with open_session(server, Client(), groups, era=server.era, schemas=lambda _: None) as upstream:
+            async with opening(groups=groups) as upstream:
                 return await work(upstream)
     except (BaseExceptionGroup, RpcError, TrillmError) as caught:
         error = only(caught)

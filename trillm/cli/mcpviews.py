@@ -86,11 +86,12 @@ def _shown(server: McpServer) -> McpServer:
 async def test(store: Store, name: str, *, as_json: bool) -> None:
     """Connect to an MCP server now, from here, and say what it is."""
     from trillm.cli.mcpasking import ask, describe, describe_json
+    from trillm.mcp.logins import Logins
 
     server = find("mcp_servers", store.read().mcp_servers, name)
     if as_json:
-        return say_json(await ask(server, describe_json))
-    for line in await ask(server, describe):
+        return say_json(await ask(server, describe_json, logins=Logins.beside(store.path)))
+    for line in await ask(server, describe, logins=Logins.beside(store.path)):
         say(line)
     return None
 
@@ -102,9 +103,10 @@ async def test(store: Store, name: str, *, as_json: bool) -> None:
 async def tools(store: Store, name: str, *, as_json: bool) -> None:
     """List the tools of an MCP server, asked now, from here."""
     from trillm.cli.mcpasking import ask, find_list, tool_lines
+    from trillm.mcp.logins import Logins
 
     server = find("mcp_servers", store.read().mcp_servers, name)
-    found = await ask(server, lambda upstream: find_list(upstream, "tools/list"))
+    found = await ask(server, lambda upstream: find_list(upstream, "tools/list"), logins=Logins.beside(store.path))
     if as_json:
         return say_json({"tools": [tool | {"allowed": server.allows(tool["name"])} for tool in found]})
     if not found:
@@ -130,9 +132,10 @@ async def tools(store: Store, name: str, *, as_json: bool) -> None:
 async def call(store: Store, name: str, tool: str, words: tuple[str, ...], *, as_json: bool) -> int:
     """Call a tool of an MCP server now, from here, and print its result."""
     from trillm.cli.mcpasking import ask, call_tool, content_lines
+    from trillm.mcp.logins import Logins
 
     server = find("mcp_servers", store.read().mcp_servers, name)
-    result = await ask(server, lambda upstream: call_tool(upstream, tool, words))
+    result = await ask(server, lambda upstream: call_tool(upstream, tool, words), logins=Logins.beside(store.path))
     if as_json:
         say_json(result)
     else:

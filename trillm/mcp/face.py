@@ -13,6 +13,7 @@ from trillm.mcp.aggregate import open_aggregate
 from trillm.mcp.endpoint import Endpoint
 from trillm.mcp.house import House
 from trillm.mcp.http import HttpFace
+from trillm.mcp.logins import Logins, signer_of
 from trillm.mcp.own import Own
 from trillm.mcp.sampling import build_sampler
 from trillm.mcp.search import Search
@@ -59,7 +60,8 @@ async def open_face(house: House, hub: Hub, access: Access) -> AsyncIterator[Fac
     """Run the face for the time of the block."""
     own = Own(house, hub)
     own.watch()
-    async with open_upstreams(build_sampler(house.gateway)) as upstreams, trio.open_nursery() as nursery:
+    signer = partial(signer_of, logins=Logins.beside(house.registry.store.path))
+    async with open_upstreams(build_sampler(house.gateway), signer) as upstreams, trio.open_nursery() as nursery:
         with open_aggregate(upstreams, own, Search(house.search, house.gateway)) as aggregate:
             endpoint = Endpoint(access, partial(_view, upstreams, aggregate))
             _follow(house, hub, upstreams, endpoint)

@@ -32,7 +32,7 @@ from trillm.mcp.session import (
     Request,
     Session,
 )
-from trillm.mcp.upstream import CLIENT, Client, EraRefused, Upstream, open_session
+from trillm.mcp.upstream import CLIENT, Client, EraRefused, Signer, Upstream, no_signer, open_session
 from trillm.mcp.watch import ACKNOWLEDGED, Watch
 from trillm.registry.mcpentries import McpServer
 
@@ -63,6 +63,7 @@ class Links:
         groups: guards its processes.
         changes: is told what it says has changed.
         sampler: answers when it asks for sampling and its entry names a model.
+        signer: returns what signs HTTP requests to it, after a login.
         lists: what it lists, as it was last seen.
     """
 
@@ -71,6 +72,7 @@ class Links:
     groups: Groups
     changes: Changes
     sampler: Sampler | None = None
+    signer: Signer = no_signer
     lists: Lists = field(init=False)
     shared: Link = field(init=False)
     watch: Watch = field(init=False)
@@ -262,7 +264,9 @@ class Links:
         opened: Callable[[Upstream], None] = lambda _session: None,
         kept: Callable[[], object] = lambda: False,
     ) -> Link:
-        opening = partial(open_session, self.server, client, self.groups, era=era, schemas=self.lists.schemas.get)
+        opening = partial(
+            open_session, self.server, client, self.groups, era=era, schemas=self.lists.schemas.get, signer=self.signer
+        )
         return Link(self.server, opening, self.nursery, opened, kept)
 
     # ── what the shared session says ────────────────────────────────────────────────────────────────────────────

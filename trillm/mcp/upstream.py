@@ -7,7 +7,7 @@ Owned by whoever enters :func:`open_session`, in one task; its requests may come
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import trio
 from attrs import define, field, frozen
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from trillm.mcp.sdk_client import HttpChannel
 
 OnProgress: TypeAlias = Callable[[Params], None]
+#: What signs the requests to a server, or None: an ``httpx2.Auth``.
+Signer: TypeAlias = Callable[[McpServer], Any]
 
 LATEST_LEGACY = "2025-11-25"
 LEGACY = ("2024-11-05", "2025-03-26", "2025-06-18", LATEST_LEGACY)
@@ -49,6 +51,10 @@ _FORGOTTEN = re.compile(r"session", re.IGNORECASE)
 _FORGOTTEN_CODES = {INVALID_REQUEST, CONNECTION_CLOSED, -32001}
 #: What only the new era's requests carry.
 _ENVELOPE = tuple(META + key for key in ("protocolVersion", "clientInfo", "clientCapabilities", "logLevel"))
+
+
+def no_signer(_server: McpServer) -> None:
+    """Sign nothing."""
 
 
 class EraRefused(UpstreamFailed):
@@ -209,7 +215,13 @@ def _is_modern_only(error: RpcError) -> bool:
 
 @asynccontextmanager
 async def open_session(
-    server: McpServer, client: Client, groups: Groups, *, era: str, schemas: Callable[[str], Params | None]
+    server: McpServer,
+    client: Client,
+    groups: Groups,
+    *,
+    era: str,
+    schemas: Callable[[str], Params | None],
+    signer: Signer = no_signer,
 ) -> AsyncIterator[Upstream]:
     """Connect to ``server``, or start it, and agree on a version; the session ends with the block.
 
@@ -219,12 +231,13 @@ async def open_session(
         groups: guards its process.
         era: see :meth:`Upstream.agree`.
         schemas: of its tools, as far as they are known.
+        signer: returns what signs HTTP requests, after a login.
 
     Raises:
         ConfigError: something of its entry is missing in our environment.
         UpstreamFailed: it cannot be reached or started, or no version was agreed on within ``start_s``.
     """
-    async with _open_channel(server, groups, schemas) as channel, trio.open_nursery() as nursery:
+    async with _open_channel(server, groups, schemas, signer) as channel, trio.open_nursery() as nursery:
         peer = Peer(channel, client.answer, client.hear)
         is_http = server.url is not None and server.url.startswith("http")
         upstream = Upstream(server, peer, client, cast("HttpChannel", channel) if is_http else None)
@@ -245,7 +258,7 @@ async def _run(upstream: Upstream, *, task_status: trio.TaskStatus[None]) -> Non
 
 
 def _open_channel(
-    server: McpServer, groups: Groups, schemas: Callable[[str], Params | None]
+    server: McpServer, groups: Groups, schemas: Callable[[str], Params | None], signer: Signer
 ) -> AbstractAsyncContextManager[Channel]:
     """Open the transport; each is imported when first used."""
     if server.url is None:
@@ -256,4 +269,4 @@ def _open_channel(
         return open_websocket(server.url, list(server.headers().items()))
     from trillm.mcp.sdk_client import open_http
 
-    return open_http(server, schemas)
+    return open_http(server, schemas, signer(server))

@@ -22,6 +22,7 @@ from trillm.mcp.session import (
     Changes,
     Params,
 )
+from trillm.mcp.upstream import Signer, no_signer
 from trillm.registry.mcpentries import McpServer
 
 
@@ -33,6 +34,7 @@ class Upstreams:
         nursery: in which sessions live.
         groups: guards processes.
         sampler: answers upstreams that ask for a model and may.
+        signer: returns what signs HTTP requests, after a login.
         links: those that are enabled, by name, in the registry's order.
         changes: of all, under public names.
     """
@@ -40,6 +42,7 @@ class Upstreams:
     nursery: trio.Nursery
     groups: Groups
     sampler: Sampler | None
+    signer: Signer
     _hearing: ExitStack
     links: dict[str, Links] = field(factory=dict, init=False)
     changes: Changes = field(factory=Changes, init=False)
@@ -72,7 +75,7 @@ class Upstreams:
             changes.close()
 
     def _begin(self, server: McpServer) -> Links:
-        return Links(server, self.nursery, self.groups, self.changes_of(server.name), self.sampler)
+        return Links(server, self.nursery, self.groups, self.changes_of(server.name), self.sampler, self.signer)
 
     def _changed(self, name: str, method: str, params: Params) -> None:
         if not method:
@@ -84,11 +87,11 @@ class Upstreams:
 
 
 @asynccontextmanager
-async def open_upstreams(sampler: Sampler | None = None) -> AsyncIterator[Upstreams]:
+async def open_upstreams(sampler: Sampler | None = None, signer: Signer = no_signer) -> AsyncIterator[Upstreams]:
     """Have upstreams for the time of the block; at its end every session has ended and every process is gone."""
     with open_groups() as groups, ExitStack() as hearing:
         async with trio.open_nursery() as nursery:
-            yield Upstreams(nursery, groups, sampler, hearing)
+            yield Upstreams(nursery, groups, sampler, signer, hearing)
             nursery.cancel_scope.cancel()
 
 
