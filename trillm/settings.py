@@ -1,12 +1,15 @@
 """What ``trillm serve`` was told: one frozen value, made by the command line or by a test."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
-from trillm.gateway.tokens import OAuthSettings
 from trillm.logs import LogFormat
 from trillm.registry.document import Budgets
+
+if TYPE_CHECKING:
+    from trillm.gateway.tokens import OAuthSettings
 
 DEFAULT_PORT = 8377
 
@@ -52,7 +55,7 @@ class ServeSettings:
     allowed_hosts: tuple[str, ...] = field(default=(), converter=tuple)
     max_body_bytes: int = 64 * 1024 * 1024
     max_connections: int = 10_000
-    oauth: OAuthSettings | None = None
+    oauth: "OAuthSettings | None" = None
     mcp: bool = True
     mcp_port: int | None = None
     mcp_search_above: int | None = None

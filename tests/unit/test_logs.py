@@ -22,7 +22,10 @@ def as_it_was():
     before = root.handlers[:], root.level
     names = ("logThreads", "logProcesses", "logMultiprocessing", "_srcfile")
     switches = {name: getattr(logging, name) for name in names}
-    levels = {name: logging.getLogger(name).level for name in ("httpx", "httpcore", "httpx2", "httpcore2", "hypercorn", "mcp", "quart")}
+    levels = {
+        name: logging.getLogger(name).level
+        for name in ("httpx", "httpcore", "httpx2", "httpcore2", "hypercorn", "mcp", "quart")
+    }
     yield
     root.handlers[:], root.level = before
     for name, value in switches.items():
