@@ -20,7 +20,7 @@ from trillm.errors import TrillmError
 from trillm.sim import endpoints, script
 from trillm.sim.endpoints import Voice
 from trillm.sim.script import Act, Answer
-from trillm.sim.settings import Cue, Direction, SimSettings
+from trillm.sim.settings import Cue, Pace, SimSettings
 from trillm.wire import answer as wire
 from trillm.wire.net import RawStream
 from trillm.wire.request import RequestReader
@@ -80,7 +80,7 @@ class Simulator:
         self.voice = Voice(settings.tokens, self._rng.getrandbits(32) if settings.seed is None else settings.seed)
         self.slot = nullcontext() if settings.slots is None else trio.Semaphore(settings.slots)
 
-    def cue(self, direction: Direction) -> Cue:
+    def cue(self, direction: Pace) -> Cue:
         """Decide how the next answer is to go."""
         return Cue.of(self.settings, direction, self._rng)
 
