@@ -31,7 +31,7 @@ from trillm.observe import observe
 from trillm.pool.membership import Membership, serve_discovery
 from trillm.pool.pool import Pool
 from trillm.pool.probe import serve_probes
-from trillm.registry.document import Budgets
+from trillm.registry.document import Budgets, ToolLimits
 from trillm.registry.registry import Registry, RegistryLoaded
 from trillm.registry.store import Store
 from trillm.registry.watch import serve_registry
@@ -74,7 +74,9 @@ class Services:
         self.registry = Registry(Store(self.settings.config))
         self.pool = Pool(self.hub.publish)
         self.membership = Membership(self.pool)
-        self.gateway = Gateway(self.pool, self.connections, self.limits, self.hub.publish, self.metrics)
+        self.gateway = Gateway(
+            self.pool, self.connections, self.limits, self.hub.publish, self.metrics, tool_limits=self.tool_limits
+        )
         # Coalesced: only the newest snapshot is of interest.
         self.hub.subscribe(self.membership.loaded, RegistryLoaded, when_full=WhenFull.COALESCE, size=1)
         observe(self.hub, self.metrics, self.gateway)
@@ -85,6 +87,10 @@ class Services:
         if self._limits[0] is not registered:
             self._limits = (registered, limits_of(self.settings.budgets, registered))
         return self._limits[1]
+
+    def tool_limits(self) -> ToolLimits:
+        """Return the limits in force of chats that run tools."""
+        return self.registry.snapshot.document.tool_limits
 
     @property
     def access(self) -> Access:

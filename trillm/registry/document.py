@@ -11,15 +11,16 @@ from attrs import evolve, field, frozen
 from trillm.errors import ConfigError
 from trillm.registry.entries import INHERIT, Budgets, Route, Server, Target
 from trillm.registry.fields import extra_field, frozen_mapping, read_fields, section
+from trillm.registry.toollimits import ToolLimits
 
-__all__ = ["VERSION", "Budgets", "Document", "Route", "Server", "Target"]
+__all__ = ["VERSION", "Budgets", "Document", "Route", "Server", "Target", "ToolLimits"]
 
 VERSION = 1
 
 
 @frozen
 class Document:
-    """The whole file. Every server a route names is in it.
+    """The whole file. Every server a route names is in it, LLM or MCP.
 
     Args:
         version: of the file's shape.
@@ -27,6 +28,7 @@ class Document:
         servers: by name.
         routes: by name.
         mcp_servers: upstream MCP servers, as written.
+        tool_limits: of chats that run tools.
         extra: fields not known to this version.
     """
 
@@ -35,6 +37,7 @@ class Document:
     servers: Mapping[str, Server] = field(factory=dict, converter=frozen_mapping)
     routes: Mapping[str, Route] = field(factory=dict, converter=frozen_mapping)
     mcp_servers: Mapping[str, Any] = field(factory=dict, converter=frozen_mapping, repr=False)
+    tool_limits: ToolLimits = ToolLimits()  # noqa: RUF009 - a frozen value
     extra: Mapping[str, Any] = extra_field()
 
     def __attrs_post_init__(self) -> None:
@@ -42,6 +45,9 @@ class Document:
             for where, target in route.targets().items():
                 if target.server not in self.servers:
                     raise ConfigError(where, f"no server named {target.server!r}")
+            for i, name in enumerate(route.mcp_servers):
+                if name not in self.mcp_servers:
+                    raise ConfigError(f"{route.where}.mcp_servers[{i}]", f"no MCP server named {name!r}")
 
     def with_server(self, server: Server) -> "Document":
         """Return a document with ``server`` added, or in the place of the one of its name."""
@@ -76,6 +82,8 @@ class Document:
         }
         if "budgets" in arguments:
             arguments["budgets"] = Budgets.from_json(arguments["budgets"])
+        if "tool_limits" in arguments:
+            arguments["tool_limits"] = ToolLimits.from_json(arguments["tool_limits"])
         return cls(**arguments)
 
     def to_json(self) -> dict[str, Any]:
@@ -86,6 +94,7 @@ class Document:
             "servers": {name: server.to_json() for name, server in self.servers.items()},
             "routes": {name: route.to_json() for name, route in self.routes.items()},
             "mcp_servers": dict(self.mcp_servers),
+            "tool_limits": self.tool_limits.to_json(),
         }
         return {key: value for key, value in sections.items() if value} | dict(self.extra)
 
