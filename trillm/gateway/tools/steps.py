@@ -30,7 +30,8 @@ def ended(step: Step, result: ToolResult, seconds: float) -> Step:
     """Return the step of a call that has ended."""
     what = "error" if result.is_error else "output"
     status = "failed" if result.is_error else "completed"
-    return {**step, "status": status, what: result.text, "seconds": round(seconds, 3)}
+    about = {name: value for name, value in step.items() if name != "progress"}
+    return {**about, "status": status, what: result.text, "seconds": round(seconds, 3)}
 
 
 @define(eq=False)
