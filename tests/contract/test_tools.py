@@ -396,28 +396,6 @@ async def test_a_budget_that_tools_spend_is_a_504_that_says_so(trillm, stream):
     assert (tools.running, tools.cancelled) == (0, 1)
 
 
-async def test_a_caller_that_leaves_ends_what_its_tools_do(trillm, stream):
-    tools = trillm.gateway.tools = Tools({"weather": {"now": says("", after_s=9)}})
-    body = asking(calls("weather__now", "weather__now", say="Hm."), stream=stream)
-    with trio.move_on_after(0.5):
-        await trillm.post(PATH, body)
-    with trio.fail_after(0.5):
-        while tools.running:
-            await trio.sleep(0.01)
-    assert tools.cancelled == 2
-    with trio.fail_after(0.5):
-        while trillm.gateway.running:
-            await trio.sleep(0.01)
-
-
-async def test_a_caller_that_leaves_ends_a_later_turn(trillm, tools, stream):
-    body = asking(calls("weather__now"), {"fault": "silent"}, stream=stream)
-    with trio.move_on_after(0.5):
-        await trillm.post(PATH, body)
-    stats = await trillm.settled("one", within_s=0.5)
-    assert (stats["finished"], stats["aborted"]) == (1, 1)
-
-
 @pytest.mark.parametrize("fault", ["cut", "eof", "error"])
 async def test_a_later_turn_that_breaks_ends_the_stream_with_an_error(trillm, tools, fault):
     body = asking(calls("weather__now", say="Hm."), {"fault": fault, "after": 3}, stream=True)
