@@ -110,10 +110,9 @@ def relaxed(choice: Any) -> Any:
 
 
 def _chosen(asked: AskedServer, listed: Sequence[Tool]) -> list[Tool]:
-    if asked.allowed is None:
-        chosen = list(listed)
-    else:
-        by_name = {tool.name: tool for tool in listed}
+    by_name = {tool.name: tool for tool in listed}
+    chosen = list(by_name.values())
+    if asked.allowed is not None:
         missing = next((name for name in asked.allowed if name not in by_name), None)
         if missing is not None:
             raise BadRequest(
@@ -122,7 +121,7 @@ def _chosen(asked: AskedServer, listed: Sequence[Tool]) -> list[Tool]:
                 param="tools",
                 code="mcp_tool_not_found",
             )
-        chosen = [tool for tool in listed if tool.name in asked.allowed]
+        chosen = [tool for tool in chosen if tool.name in asked.allowed]
     if not chosen:
         raise BadRequest(
             f"{asked.where}: the MCP server {asked.server!r} offers you no tools.", param="tools", code="mcp_no_tools"
@@ -138,7 +137,9 @@ def _near(name: str, known: Sequence[str]) -> str:
 
 
 def _function(name: str, tool: Tool) -> dict[str, Any]:
-    function: dict[str, Any] = {"name": name, "parameters": tool.input_schema}
+    # OpenAI wants an object's properties named, MCP does not.
+    parameters = {"type": "object", "properties": {}, **tool.input_schema}
+    function: dict[str, Any] = {"name": name, "parameters": parameters}
     if tool.description:
         function["description"] = tool.description
     return {"type": "function", "function": function}
