@@ -110,8 +110,16 @@ class ToolLoop:
         journey, began = self.dispatch.journey, trio.current_time()
         journey.tool_calls = self._tally.calls
         calls.announce(run)
+
+        async def ran() -> list[dict[str, Any]]:
+            results = await calls.run(run)
+            budget.hold()  # what is still to be told the caller takes the caller's time
+            return results
+
         messages: list[dict[str, Any]]
-        with self._spending.step(Phase.TOOLS):
-            messages, _ = await all_of([partial(calls.run, run), self._turns.report])
-        journey.tools_s += trio.current_time() - began
+        try:
+            with self._spending.step(Phase.TOOLS) as budget:
+                messages, _ = await all_of([ran, self._turns.report])
+        finally:
+            journey.tools_s += trio.current_time() - began
         return messages

@@ -105,6 +105,7 @@ class TurnReply:
         out = self.turns.merge.feed(data)
         if out:
             self.turns.journey.content()
+            self.dispatch.budget.hold()  # the relay's came before it was known that there is something to see
         await self.turns.outlet.send(out)
 
     async def finish(self, data: bytes = b"") -> None:
