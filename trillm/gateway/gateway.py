@@ -31,7 +31,7 @@ from trillm.gateway.journey import Journey, Outcome, RequestFinished, count
 from trillm.gateway.limits import Limits, open_budget
 from trillm.gateway.reply import ClientLeft, Headers, Reply
 from trillm.gateway.retry import Attempts, RetryTokens
-from trillm.gateway.tools.asked import MARK, read_asked
+from trillm.gateway.tools.asked import read_asked
 from trillm.gateway.tools.loop import ToolLoop
 from trillm.gateway.tools.source import NoTools, ToolSource
 from trillm.metrics import Metrics
@@ -138,7 +138,7 @@ class Gateway:
     def _with_tools(self, dispatch: Dispatch) -> Dispatch | ToolLoop:
         """Return what answers a call: after one quick look the dispatch itself, unless tools are asked for."""
         call, servers = dispatch.call, dispatch.entry.mcp_servers
-        if (MARK not in call.body and not servers) or call.operation is not Operation.CHAT:
+        if not (call.mcp or servers) or call.operation is not Operation.CHAT:
             return dispatch
         asked = read_asked(call.body, servers, self.tools)
         return dispatch if asked is None else ToolLoop(dispatch, asked, self.tools, self.tool_limits())

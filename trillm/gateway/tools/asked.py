@@ -13,9 +13,6 @@ from attrs import frozen
 from trillm.errors import BadRequest
 from trillm.gateway.tools.source import MAX_NAME_CHARS, ToolSource
 
-#: A body without these bytes asks for no MCP server. (Written with ``\\u`` escapes it is not recognised.)
-MARK = b'"mcp"'
-
 
 @frozen
 class AskedServer:

@@ -6,7 +6,7 @@ import pytest
 from support.tools import Tools, mcp
 
 from trillm.errors import BadRequest
-from trillm.gateway.tools.asked import MARK, AskedServer, read_asked
+from trillm.gateway.tools.asked import AskedServer, read_asked
 
 OWN = {"type": "function", "function": {"name": "mine"}}
 CUSTOM = {"type": "custom", "custom": {"name": "sql"}}
@@ -65,8 +65,3 @@ def test_allowed_tools_may_be_a_filter():
 def test_nothing_but_never_is_run_without_being_asked_for(approval):
     with pytest.raises(BadRequest, match=r"tools\[0\]\.require_approval"):
         read(tools=[mcp("a", require_approval=approval)])
-
-
-def test_the_mark_is_in_every_body_that_asks():
-    assert MARK in json.dumps({"tools": [mcp("a")]}).encode()
-    assert MARK in json.dumps({"tools": [mcp("a")]}, separators=(",", ":")).encode()
