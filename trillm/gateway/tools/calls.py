@@ -60,6 +60,8 @@ class Calls:
         """
         results = await all_of([partial(self._noted, call) for call in run.calls])
         over = ToolResult(f"Not run: only {len(run.calls)} more calls were allowed. Answer now.", is_error=True)
+        for call in run.refused:
+            self.board.put(steps.ended(steps.begun(call, self.offered.get(call.name)), over, 0))
         told = [*zip(run.calls, results, strict=True), *((call, over) for call in run.refused)]
         return [_message(call, result) for call, result in told]
 

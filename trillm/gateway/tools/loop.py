@@ -53,7 +53,7 @@ class ToolLoop:
     def __attrs_post_init__(self) -> None:
         dispatch = self.dispatch
         kind = StreamedTurns if dispatch.call.stream else WholeTurns
-        self._turns = kind(dispatch.call, dispatch.reply, dispatch.journey, self._board, self.asked.own)
+        self._turns = kind(dispatch, self._board, self.asked.own)
         self._spending = Spending(dispatch.budget, self._turns.visible)
         self._tally = Tally(self.limits, self.asked.max_calls)
 
@@ -98,12 +98,16 @@ class ToolLoop:
 
     def _part(self, body: bytes, budget: Budget, journey: Journey) -> Dispatch:
         """Return what puts a turn to the servers, as if it were a call of its own."""
-        call = evolve(self.dispatch.call, body=body)
-        if len(self.dispatch.journey.turns) > 1:
-            # So that no server is blamed for what others have left of the time.
-            call = evolve(call, budget_s=budget.limit_s)
-        attempts = Attempts(self.dispatch.entry.plan, self.dispatch.attempts.tokens)
-        return evolve(self.dispatch, call=call, budget=budget, journey=journey, attempts=attempts)
+        request = self.dispatch
+        return evolve(
+            request,
+            call=evolve(request.call, body=body),
+            budget=budget,
+            journey=journey,
+            attempts=Attempts(request.entry.plan, request.attempts.tokens),
+            # A later turn has what the others, and the tools, have left of the time.
+            blames=len(request.journey.turns) == 1,
+        )
 
     async def _run(self, calls: Calls, run: Run) -> list[dict[str, Any]]:
         """Run what a turn asks for; return the messages of what came of it."""

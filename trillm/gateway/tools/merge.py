@@ -23,7 +23,6 @@ IDENTITY = ("id", "object", "created", "model")
 _NOTHING = (b"null", b'""', b"[]", b"{}")
 _Members = dict[str, msgspec.Raw]
 
-
 _encode = msgspec.json.encode
 
 
@@ -55,13 +54,10 @@ class Merge:
     _identity: _Members = field(factory=dict, init=False)
     _usage: Any = field(default=None, init=False)
     _spoken: set[str] = field(factory=set, init=False)
+    _has_role: bool = field(default=False, init=False)
     _part: _Part = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.begin()
-
-    def begin(self) -> None:
-        """A turn begins: what came of one that was not ended is forgotten."""
         self._part = _Part(Fold(self.own))
 
     def feed(self, data: bytes) -> bytes:
@@ -88,7 +84,7 @@ class Merge:
         """The turn was not the answer; another follows."""
         self._usage = added(self._usage, self._part.usage)
         self._spoken |= self._part.texts.keys()
-        self.begin()
+        self._part = _Part(Fold(self.own))
 
     def end(self) -> bytes:
         """Return the end of the stream: the turn was the answer."""
@@ -162,8 +158,8 @@ class Merge:
     def _chunk(
         self, members: _Members, choice: _Members, delta: Mapping[str, Any], *, finish_reason: str | None
     ) -> bytes:
-        role = {} if self.visible else {"role": "assistant"}
-        self.visible = True
+        role = {} if self._has_role else {"role": "assistant"}
+        self.visible = self._has_role = True
         choices = [{**choice, "delta": {**role, **delta}, "finish_reason": finish_reason}]
         return self._event({**members, "choices": msgspec.Raw(_encode(choices))})
 

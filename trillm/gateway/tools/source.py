@@ -83,6 +83,8 @@ class ToolSource(Protocol):
     async def list_tools(self, server: str, *, caller: str | None, only: Collection[str] = ()) -> Sequence[Tool]:
         """Return every tool of a server that the caller may use, always in the same order (prompts are cached by it).
 
+        Asked with every request: a list that is known, and not known to have changed, is not fetched again.
+
         Args:
             server: its name in the registry.
             caller: who asks.

@@ -19,10 +19,15 @@ class StepBudget(Budget):
     """The budget of one step: a turn, or the tools between two.
 
     Args:
-        visible: tells whether the caller has seen something. Before that no step may stop the clock.
+        visible: tells whether the caller has seen something. Before that nothing stops the clock.
     """
 
     visible: Callable[[], bool] = field(kw_only=True)
+
+    def shrink(self, limit_s: float) -> None:
+        """See :meth:`Budget.shrink`; a gap in what the caller sees has the stall limit and no other."""
+        if not self.visible():
+            super().shrink(limit_s)
 
     def flow(self) -> None:
         """See :meth:`Budget.flow`; pieces that the caller does not see are no flow."""

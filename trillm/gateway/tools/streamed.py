@@ -9,10 +9,8 @@ from collections.abc import Collection
 import trio
 from attrs import define, evolve, field
 
-from trillm.gateway.call import Call
 from trillm.gateway.dispatch import Dispatch
-from trillm.gateway.journey import Journey
-from trillm.gateway.reply import Headers, Reply
+from trillm.gateway.reply import Headers
 from trillm.gateway.tools.decide import Answered, Run, Tally, Verdict
 from trillm.gateway.tools.merge import Merge
 from trillm.gateway.tools.outlet import Outlet
@@ -29,16 +27,14 @@ COMMENT = b": \n\n"
 class StreamedTurns:
     """See the module's docstring, and :class:`trillm.gateway.tools.whole.WholeTurns`, its other kind."""
 
-    call: Call
-    reply: Reply
-    journey: Journey
+    request: Dispatch
     board: Board
     own: Collection[str]
     outlet: Outlet = field(init=False)
     merge: Merge = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.outlet = Outlet(self.reply, self.journey)
+        self.outlet = Outlet(self.request.reply, self.request.journey)
         self.merge = Merge(self.own)
 
     def visible(self) -> bool:
@@ -60,14 +56,14 @@ class StreamedTurns:
         while self.board.busy:
             with trio.move_on_after(KEEP_ALIVE_S) as silence:
                 await self.board.changed()
-            if silence.cancelled_caught and self.reply.started:
+            if silence.cancelled_caught and self.outlet.reply.started:
                 await self.outlet.send(COMMENT)
             await self._tell()
         await self._tell()
 
     async def _tell(self) -> None:
         steps = self.board.take_news()
-        if steps and self.call.tool_steps:
+        if steps and self.request.call.tool_steps:
             await self.outlet.send(self.merge.about(tool_steps=steps))
 
     def answer(self) -> None:
@@ -97,14 +93,14 @@ class TurnReply:
         """The server answers well. By now it is known which, and within which limits."""
         self.started = True
         self.turns.outlet.headers = headers
-        self.turns.journey.follow(self.dispatch.journey)
+        self.turns.outlet.journey.follow(self.dispatch.journey)
         self.spending.narrowed(self.dispatch.budget)
 
     async def send(self, data: bytes) -> None:
         """Pass on what is to be seen of some frames."""
         out = self.turns.merge.feed(data)
         if out:
-            self.turns.journey.content()
+            self.turns.outlet.journey.content()
             self.dispatch.budget.hold()  # the relay's came before it was known that there is something to see
         await self.turns.outlet.send(out)
 
@@ -115,7 +111,8 @@ class TurnReply:
         self.verdict = self.tally.judge(self.turns.merge.turn())
         if isinstance(self.verdict, Answered):
             self.spending.answered()
-            self.turns.journey.content()
+            self.dispatch.budget.hold()
+            self.turns.outlet.journey.content()
             await self.turns.outlet.finish(self.turns.merge.end())
 
     @property

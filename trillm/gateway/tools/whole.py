@@ -4,11 +4,8 @@ from collections.abc import Collection
 
 from attrs import define, evolve, field
 
-from trillm.gateway.call import Call
 from trillm.gateway.dispatch import Dispatch
-from trillm.gateway.journey import Journey
 from trillm.gateway.plain import PlainAnswer
-from trillm.gateway.reply import Reply
 from trillm.gateway.tools.decide import Run, Tally, Verdict
 from trillm.gateway.tools.gather import Gather
 from trillm.gateway.tools.outlet import with_times
@@ -21,16 +18,12 @@ class WholeTurns:
     """See the module's docstring.
 
     Args:
-        call: what is asked.
-        reply: where it goes in the end.
-        journey: of the request.
+        request: what would answer the call if it asked for no tools.
         board: what the tools do.
         own: the names of the caller's own tools.
     """
 
-    call: Call
-    reply: Reply
-    journey: Journey
+    request: Dispatch
     board: Board
     own: Collection[str]
     _gather: Gather = field(init=False)
@@ -61,7 +54,8 @@ class WholeTurns:
         """Return the answer, now that the last turn was one."""
         if self._last is None:
             return None
-        self.journey.content()
-        about = {"tool_steps": list(self.board.steps.values())} if self.call.tool_steps else {}
-        headers = with_times(self._last.headers, self.journey)
+        journey = self.request.journey
+        journey.content()
+        about = {"tool_steps": list(self.board.steps.values())} if self.request.call.tool_steps else {}
+        headers = with_times(self._last.headers, journey)
         return evolve(self._last, headers=headers, body=self._gather.end(**about))

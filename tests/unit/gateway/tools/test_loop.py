@@ -6,9 +6,9 @@ import pytest
 import trio
 import trio.testing
 from support.cancelling import run_cancelled_at
-from support.gateways import RecordingReply
+from support.gateways import DONE, END, FINISH, ROLE, STREAM, RecordingReply, a_call, chunk, one
 from support.pools import a_server
-from support.tools import Tools, a_tool_call, a_tool_rig, calls, raises, says
+from support.tools import Tools, a_tool_call, a_tool_rig, calls, mcp, raises, says
 
 from trillm.errors import Forbidden
 from trillm.gateway.journey import Outcome
@@ -85,14 +85,17 @@ async def test_once_a_stream_flows_no_gap_may_be_longer_than_the_stall_limit(aut
     assert rig.journeys[0].outcome is Outcome.OK
 
 
+@pytest.mark.parametrize("stall", [4, 7])
 @pytest.mark.parametrize(("tool_s", "ttft_s", "phase"), [(9, 0, "tools"), (0, 9, "first_token")])
-async def test_a_gap_that_is_longer_ends_the_stream_with_an_error(tool_s, ttft_s, phase, autojump_clock, nursery):
-    rig = a_tool_rig(nursery, slow(tool_s), limits=Limits(stall=4))
+async def test_a_gap_that_is_longer_ends_the_stream_with_an_error(
+    stall, tool_s, ttft_s, phase, autojump_clock, nursery
+):
+    rig = a_tool_rig(nursery, slow(tool_s), limits=Limits(stall=stall))
     call = a_tool_call(calls("weather__now", say="Hm.", ttft_s=3), {"ttft_s": ttft_s}, stream=True)
     reply = await rig.ask(call)
-    assert trio.current_time() - call.received == pytest.approx(3 + 4)
+    assert trio.current_time() - call.received == pytest.approx(3 + stall)
     error = reply.events()[-1]["error"]
-    assert (error["phase"], error["budget_s"]) == (phase, 4)
+    assert (error["phase"], error["budget_s"]) == (phase, stall)
     assert (reply.status, reply.endings) == (200, ["finish"])
     await trio.testing.wait_all_tasks_blocked()
     assert rig.left() == {}
@@ -106,6 +109,21 @@ async def test_a_limit_on_the_whole_stream_counts_over_all_turns(tool_s, autojum
     reply = await rig.ask(call)
     assert trio.current_time() - call.received == pytest.approx(10)
     assert reply.events()[-1]["error"]["phase"] == "total"
+
+
+@WHOLE_AND_STREAM
+async def test_the_ceiling_is_for_callers_wishes_alone(stream, autojump_clock, nursery):
+    rig = a_tool_rig(nursery, slow(2), limits=Limits(ceiling=1))
+    reply = await rig.ask(a_tool_call(calls("weather__now"), {"ttft_s": 2}, stream=stream))
+    assert reply.status == 200
+
+
+async def test_an_answer_without_a_word_may_be_taken_slowly_too(autojump_clock, nursery):
+    rig = one(nursery, STREAM + chunk(ROLE, FINISH, DONE) + END)
+    rig.gateway.tools = Tools({"weather": {"now": says("")}})
+    reply = await rig.ask(a_call(tools=[mcp("weather")], stream=True), RecordingReply(takes_s=9))
+    assert (reply.endings, rig.journey.outcome) == (["finish"], Outcome.OK)
+    assert [event["choices"][0]["delta"] for event in reply.events()[:-1]] == [{"role": "assistant"}]
 
 
 async def test_a_servers_own_budget_applies_to_what_follows_too(autojump_clock, nursery):

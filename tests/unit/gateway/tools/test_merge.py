@@ -139,6 +139,7 @@ def test_keep_alives_come_through_once_something_was_seen():
 def test_a_frame_of_another_shape_comes_through():
     merge = Merge(set())
     assert merge.feed(b'data: {"progress":1}\n\n') == b'data: {"progress":1}\n\n'
+    assert deltas(merge.feed(frame({"content": "x"}))) == [{"role": "assistant", "content": "x"}]
 
 
 def test_frames_of_trillms_own_have_the_streams_id():
