@@ -126,8 +126,9 @@ async def test_an_answer_without_a_word_may_be_taken_slowly_too(autojump_clock, 
     assert [event["choices"][0]["delta"] for event in reply.events()[:-1]] == [{"role": "assistant"}]
 
 
-async def test_a_servers_own_budget_applies_to_what_follows_too(autojump_clock, nursery):
-    rig = a_tool_rig(nursery, slow(60), a_server("one", budgets=Budgets(chat=2)), limits=Limits(chat=5))
+async def test_the_budget_of_the_server_that_answers_applies_to_what_follows_too(autojump_clock, nursery):
+    strict = a_server("one", budgets=Budgets(chat=2), weight=100)
+    rig = a_tool_rig(nursery, slow(60), strict, a_server("two", budgets=Budgets(chat=20), weight=0.01))
     call = a_tool_call(calls("weather__now"), stream=False)
     assert (await rig.ask(call)).error()["budget_s"] == 2
     assert trio.current_time() - call.received == pytest.approx(2)
@@ -188,6 +189,8 @@ async def test_a_request_has_one_record_of_all_its_turns(stream, autojump_clock,
     assert fields["first_token_s"] == pytest.approx(3)
     assert fields["completion_tokens"] == 80 + 2
     assert [turn.usage.completion_tokens for turn in journey.turns] == [1, 1, 80]
+    tokens = b'trillm_tokens_total{direction="completion",operation="chat",server="one"} 82.0'
+    assert tokens in rig.gateway.metrics.exposition()
 
 
 async def test_the_servers_latency_is_that_of_each_turn(autojump_clock, nursery):
@@ -222,6 +225,18 @@ async def test_a_shutdown_ends_tools_at_once(stream, say, autojump_clock, nurser
     assert error["code"] == "stopping"
     assert (reply.status, reply.misused) == (200 if stream and say else 503, [])
     assert rig.left() == {}
+
+
+async def test_a_stream_whose_caller_takes_nothing_is_aborted(autojump_clock, nursery):
+    rig = a_tool_rig(nursery, slow(60), limits=Limits(chat=90))
+    reply = RecordingReply(takes_s=60)
+    async with trio.open_nursery() as callers:
+        callers.start_soon(rig.ask, a_tool_call(calls("weather__now", say="Hm."), stream=True), reply)
+        await trio.sleep(2)
+        reply.takes_s = 300
+        await trio.sleep(60)
+        rig.gateway.cut_all("trillm is stopping.")
+    assert reply.endings == ["abort"]
 
 
 @WHOLE_AND_STREAM
