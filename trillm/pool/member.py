@@ -4,6 +4,7 @@ State only; decisions are in :mod:`trillm.pool.choose`, waiting in :mod:`trillm.
 """
 
 import enum
+import math
 
 from attrs import define, field
 
@@ -49,6 +50,8 @@ class Member:
     found: Found | None = None
     reachable: bool | None = None
     last_error: str | None = None
+    #: When a request was last answered well, on the pool's clock.
+    answered: float = -math.inf
     in_flight: int = 0
     waiting: int = 0
     breaker: Breaker = field(factory=Breaker)

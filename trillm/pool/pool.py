@@ -4,6 +4,7 @@ Every decision is a synchronous function that changes all shared state at once; 
 :mod:`trillm.pool.slots`. A slot is held by a :class:`Lease` and given back when its ``with`` block ends.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import TracebackType
 from typing import Self
@@ -66,9 +67,13 @@ class Pool:
         member.server, member.source = server, source
         return member
 
-    def probed(self, member: Member, outcome: Found | TrillmError) -> None:
-        """Take in what a probe of ``member`` found, or why it failed."""
-        if member.removed:
+    def probed(self, member: Member, outcome: Found | TrillmError, *, began: float = math.inf) -> None:
+        """Take in what a probe of ``member`` found, or why it failed.
+
+        One that failed means nothing if the server has answered a request well since it ``began``: whoever is busy
+        answering, or shares a machine that is, may miss a probe.
+        """
+        if member.removed or (not isinstance(outcome, Found) and member.answered > began):
             return
         before, known = member.state(self.now()), member.found
         if isinstance(outcome, Found):
@@ -173,7 +178,8 @@ class Lease:
     def succeeded(self) -> None:
         """The server answered well and to the end."""
         self._told = True
-        self.member.service.add(self._pool.now() - self.taken_at)
+        self.member.answered = now = self._pool.now()
+        self.member.service.add(now - self.taken_at)
         self._pool.succeeded(self._slot)
 
     def failed(self, error: TrillmError) -> None:
