@@ -16,12 +16,12 @@ import trio
 from attrs import evolve, frozen
 
 from benchmarks.concurrency import say
-from benchmarks.faces import DIRECT, Face
+from benchmarks.faces import DIRECT
 from benchmarks.peerlist import APP, LANE, PEERS
 from benchmarks.peers import open_peers
 from benchmarks.processes import raise_file_limit
 from benchmarks.rounds import Row, measure
-from benchmarks.scenarios import EMBEDDINGS, IMAGE, Scenario, plain, streamed
+from benchmarks.scenarios import EMBEDDINGS, IMAGE, plain, streamed
 from benchmarks.tables import number, table
 
 LOADS = tuple(
@@ -70,11 +70,7 @@ async def run() -> list[Row]:
         async with open_peers(peers, Path(folder), missing) as faces:
             if missing:
                 raise SystemExit(f"does not start: {', '.join(missing)}")
-
-            def everyone(_: Scenario) -> list[Face]:
-                return list(faces)
-
-            return await measure(LOADS, everyone, say)
+            return await measure(LOADS, faces, say)
 
 
 def verdicts(rows: Sequence[Row]) -> Iterator[tuple[Bound, float | None]]:
