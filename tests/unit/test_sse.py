@@ -361,6 +361,11 @@ def test_a_frame_at_the_limit_passes():
     assert feed_in_steps(Scanner(max_frame_bytes=size), TOKEN, 1) == [Frame(CONTENT, TOKEN)]
 
 
+def test_an_empty_line_before_a_frame_does_not_count_however_it_comes():
+    scanner = Scanner(max_frame_bytes=len(TOKEN) - 2)
+    assert feed_in_steps(scanner, b"\n\n\n" + TOKEN, 1) == [Frame(CONTENT, TOKEN)]
+
+
 @pytest.mark.parametrize("step", [1, 7, 1000])
 def test_a_frame_over_the_limit_is_no_frame(step):
     scanner = Scanner(max_frame_bytes=len(TOKEN) - 3)
