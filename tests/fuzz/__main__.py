@@ -2,10 +2,10 @@
 
     python -m tests.fuzz requests --seconds 180
     python -m tests.fuzz all --seconds 20
-    python -m tests.fuzz requests --input results/crash-…     once more, what was found
+    python -m tests.fuzz requests --input FILE     once more, what was found
 
-Needs atheris (``pip install --group fuzz``), which is libFuzzer for Python on Linux and macOS. What was found is written
-to ``--found``; it belongs into the tests of the module that it was found in. ``--corpus`` keeps what reached new code.
+Needs atheris (``pip install --group fuzz``), which is libFuzzer for Python on Linux and macOS. What was found is put
+into ``--found`` and belongs into the tests of the module it was found in. ``--corpus`` keeps what reached new code.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 HERE = Path(__file__).parent
-NAMES = ("scanner", "requests", "responses")
+NAMES = ("scanner", "requests", "responses", "handed_over")
 #: The first bytes of an input are the lengths of the pieces in which the rest arrives.
 STEPS = 4
 LONGEST = 2_000
@@ -65,7 +65,9 @@ def run_apart(name: str, seconds: int, corpus: Path | None, found: Path) -> bool
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     output = done.stdout + done.stderr
     count = re.search(r"number_of_executed_units:\s*(\d+)", output)
-    print(f"{name}: {count[1] if count else '?'} inputs in {seconds} s, {'all hold' if not done.returncode else 'BROKEN'}")
+    print(
+        f"{name}: {count[1] if count else '?'} inputs in {seconds} s, {'all hold' if not done.returncode else 'BROKEN'}"
+    )
     if done.returncode:
         print(output[-6000:])
     return done.returncode == 0
@@ -78,7 +80,9 @@ def main() -> int:
     parser.add_argument("name", choices=[*NAMES, "all"], help="what is to read")
     parser.add_argument("--seconds", type=int, default=60, metavar="N", help="for each (default: 60)")
     parser.add_argument("--corpus", type=Path, metavar="FOLDER", help="where inputs are kept and taken from")
-    parser.add_argument("--found", type=Path, default=Path(), metavar="FOLDER", help="where what broke something is put")
+    parser.add_argument(
+        "--found", type=Path, default=Path(), metavar="FOLDER", help="where what broke something is put"
+    )
     parser.add_argument("--input", type=Path, metavar="FILE", help="check this one only")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -92,7 +96,8 @@ def main() -> int:
         return 2
     if args.here:
         fuzz(args.name, args.seconds, args.corpus, args.found)
-    return 0 if all([run_apart(name, args.seconds, args.corpus, args.found) for name in names]) else 1
+    held = [run_apart(name, args.seconds, args.corpus, args.found) for name in names]  # all of them, whatever comes
+    return 0 if all(held) else 1
 
 
 if __name__ == "__main__":

@@ -3,18 +3,20 @@
 from typing import Any
 
 import h11
-from fuzz.cuts import ways
 
+from fuzz.cuts import ways
 from trillm.errors import UpstreamFailed
 from trillm.wire.response import ResponseReader
+
+BEFORE = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-A: b\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 7\r\n\r\n"
 
 #: Status, headers, body, whether the connection can be used again; None: the answer is none.
 Reading = tuple[int, list[tuple[bytes, bytes]], bytes, bool] | None
 
 
-def read(pieces: list[bytes]) -> Reading:
+def read(pieces: list[bytes], reader: ResponseReader | None = None) -> Reading:
     """Read a response whose server closes the connection after these bytes."""
-    reader, body = ResponseReader(), b""
+    reader, body = reader or ResponseReader(), b""
     try:
         for piece in pieces:
             before = (reader.complete, reader.status, list(reader.headers))
@@ -37,12 +39,26 @@ def check(stream: bytes, steps: bytes) -> None:
     reading, *others = map(read, ways(stream, steps))
     for other in others:
         assert other == reading, f"{reading} in one piece, {other} in several"
+    check_reuse(stream, reading)
     if reading is not None:
         status, headers, body, _ = reading
         assert 200 <= status <= 999
         assert all(name == name.lower() and b"\r" not in value and b"\n" not in value for name, value in headers)
         theirs = read_with_h11(stream)
         assert theirs is None or theirs == (status, body), f"h11 reads {theirs}"
+
+
+def check_reuse(stream: bytes, reading: Reading) -> None:
+    """On one connection neither the response before nor the one after is read differently."""
+    reader = ResponseReader()
+    reader.feed(BEFORE)
+    reader.reset()
+    assert read([stream], reader) == reading, "read differently after another response"
+    if reading is not None and reading[3]:
+        reader = ResponseReader()
+        reader.feed(stream)
+        reader.reset()
+        assert read([BEFORE], reader) == read([BEFORE]), "spoils the next response"
 
 
 def read_with_h11(stream: bytes) -> tuple[int, bytes] | None:
@@ -80,7 +96,8 @@ SEEDS = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
 )
 WORDS = (
-    b"\r\n", b"\r\n\r\n", b"\n", b"\r", b" ", b"\t", b"\0", b":", b";", b"HTTP/1.1 ", b"HTTP/1.0 ", b"200 OK\r\n", b"100 Continue",
-    b"204 ", b"304 ", b"101 ", b"Content-Length: ", b"Transfer-Encoding: ", b"chunked", b"identity", b"gzip",
-    b"Connection: ", b"Upgrade: h2c\r\n", b"keep-alive", b"close", b"0\r\n\r\n", b"5\r\nhello\r\n", b"ffffffffffffffff", b"+5",
+    b"\r\n", b"\r\n\r\n", b"\n", b"\r", b" ", b"\t", b"\x00", b":", b";", b"HTTP/1.1 ", b"HTTP/1.0 ", b"200 OK\r\n",
+    b"100 Continue", b"204 ", b"304 ", b"101 ", b"Content-Length: ", b"Transfer-Encoding: ", b"chunked", b"identity",
+    b"gzip", b"Connection: ", b"Upgrade: h2c\r\n", b"keep-alive", b"close", b"0\r\n\r\n", b"5\r\nhello\r\n",
+    b"ffffffffffffffff", b"+5",
 )  # fmt: skip

@@ -1,7 +1,6 @@
 """What holds for any stream of server-sent events."""
 
 from fuzz.cuts import ways
-
 from trillm.sse import Frame, Kind, Scanner
 
 #: Small, so that inputs of a fuzzer reach it.
@@ -53,18 +52,21 @@ def check_ending(frames: list[Frame], *, complete: bool) -> None:
     assert not complete or Kind.DONE in kinds or Kind.FINISH in kinds
 
 
-SEEDS = (
+_WHOLE = (
     b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}\n\n'
     b'data: {"choices":[{"index":0,"delta":{"content":"Hi"}}]}\n\n'
     b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
-    b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}\n\ndata: [DONE]\n\n',
-    b": ping\r\n\r\nevent: error\r\ndata: {\"error\":{\"message\":\"m\",\"code\":500}}\r\n\r\n",
+    b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}\n\ndata: [DONE]\n\n'
+)
+SEEDS = (
+    _WHOLE,
+    b': ping\r\n\r\nevent: error\r\ndata: {"error":{"message":"m","code":500}}\r\n\r\n',
     b'error: {"code":500,"message":"m"}\n\ndata: {"object":"error","message":"m"}\n\n',
     b'id: 1\rretry: 5\rdata: {"choices":\rdata:[{"text":"a"}]}\r\rdata: {broken\n\ndata: [DONE]',
     b"\n\n\n" + b"data: " + b"x" * 290 + b"\n\n",
 )  # fmt: skip
 WORDS = (
     b"data: ", b"event: error", b"error: ", b"\n\n", b"\r\n\r\n", b"\r", b"[DONE]", b'{"choices":[', b'"delta":{',
-    b'"content":"', b'"finish_reason":"stop"', b'"index":1', b'"usage":{"prompt_tokens":1}', b'"error":', b'"object":"error"',
-    b"\xef\xbb\xbf", b"\xff", b"null", b": ",
+    b'"content":"', b'"finish_reason":"stop"', b'"index":1', b'"usage":{"prompt_tokens":1}', b'"error":',
+    b'"object":"error"', b"\xef\xbb\xbf", b"\xff", b"null", b": ",
 )  # fmt: skip
