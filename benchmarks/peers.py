@@ -119,7 +119,7 @@ def _asked(peer: Peer) -> str:
 def write(comparison: Comparison, folder: Path) -> None:
     """Write JSON, Markdown and SVG under the date of the run, and the Markdown to standard output."""
     folder.mkdir(parents=True, exist_ok=True)
-    stem = "peers-" + comparison.environment.date[:16].replace(":", "").replace("T", "-")
+    stem = comparison.environment.stem("peers")
     verdicts = list(targets(comparison))
     text = peertables.markdown(comparison, verdicts)
     judged = [{**asdict(each), "verdict": each.verdict, "share_of_limit": each.share} for each in verdicts]
