@@ -101,7 +101,7 @@ def _from_system(name: str) -> Callable[[Say], Path | None]:
 
 PEERS = (
     Peer(LANE, _python, _trillm()),
-    Peer(APP, _python, _trillm("--no-lane")),
+    Peer(APP, _python, _trillm("--no-lane"), most_rounds=2),
     Peer(NGINX, _from_system("nginx"), _nginx, tells_version=True),
     Peer("haproxy", _from_system("haproxy"), _haproxy, tells_version=True),
     Peer(VLLM, _from_pypi("vllm-router==0.1.17", VLLM), _router(), version="0.1.17"),
@@ -118,10 +118,11 @@ PEERS = (
         _from_npm("@portkey-ai/gateway@1.15.2", "portkey", "node_modules/@portkey-ai/gateway/build/start-server.js"),
         _portkey,
         most_connections=200,
+        most_rounds=2,
         version="1.15.2",
         note="streams only with a preload that copies each response, which is part of its figures",
     ),
-    Peer("naive", _python, _naive, most_connections=200),
+    Peer("naive", _python, _naive, most_connections=200, most_rounds=2),
     Peer(
         LITELLM,
         _from_pypi("litellm[proxy]==1.106.2", LITELLM),

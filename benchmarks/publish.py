@@ -1,4 +1,4 @@
-"""Puts the newest results into the documentation: ``docs/measured/``, which ``docs/performance.md`` includes.
+"""Puts the newest results into the documentation: ``docs/measured/all.md``, which ``docs/performance.md`` includes.
 
     python -m benchmarks.publish             the newest of peers, scale and memory
     python -m benchmarks.publish peers       of these
@@ -34,6 +34,17 @@ def publish(kind: str, results: Path, measured: Path) -> bool:
     return True
 
 
+def gather(measured: Path) -> None:
+    """Write what was published of all kinds into one file, with the pictures as seen from the folder above."""
+    parts = []
+    for kind in KINDS:
+        if (text := measured / f"{kind}.md").exists():
+            heading, _, rest = text.read_text(encoding="utf-8").partition("\n")
+            picture = f"\n![{heading.lstrip('# ')}]({measured.name}/{kind}.svg)\n"
+            parts.append(heading + "\n" + (picture if text.with_suffix(".svg").exists() else "") + rest)
+    (measured / "all.md").write_text("\n".join(parts), encoding="utf-8")
+
+
 def main() -> None:
     """Read the command line and copy."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -45,6 +56,7 @@ def main() -> None:
     for kind in args.kinds or KINDS:
         done = publish(kind, args.results, MEASURED)
         say(f"{kind}: {f'published to {MEASURED}' if done else f'no result in {args.results}'}")
+    gather(MEASURED)
 
 
 if __name__ == "__main__":

@@ -21,3 +21,15 @@ def test_what_was_never_measured_leaves_what_was_published_as_it_is(tmp_path):
     (tmp_path / "scale.md").write_text("earlier")
     assert not publish.publish("scale", tmp_path / "results", tmp_path)
     assert (tmp_path / "scale.md").read_text() == "earlier"
+
+
+def test_all_that_was_published_is_gathered_with_its_pictures(tmp_path):
+    measured = tmp_path / "measured"
+    measured.mkdir()
+    (measured / "memory.md").write_text("# Memory\n\nflat\n")
+    (measured / "peers.md").write_text("# Peers\n\ntable\n")
+    (measured / "peers.svg").touch()
+    publish.gather(measured)
+    assert (measured / "all.md").read_text() == (
+        "# Peers\n\n![Peers](measured/peers.svg)\n\ntable\n\n# Memory\n\nflat\n"
+    )
