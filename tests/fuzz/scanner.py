@@ -1,5 +1,7 @@
 """What holds for any stream of server-sent events."""
 
+import re
+
 from fuzz.cuts import ways
 from trillm.sse import Frame, Kind, Scanner
 
@@ -23,6 +25,7 @@ def read(pieces: list[bytes]) -> Reading:
 def check(stream: bytes, steps: bytes) -> None:
     """Hold what must hold."""
     reading, *others = map(read, ways(stream, steps))
+    others.append(read(re.split(rb"(?<=\n\n)", stream)))  # each event by itself, as tokens come
     for other in others:
         assert other == reading, f"{reading} in one piece, {other} in several"
     if reading is not None:
