@@ -103,6 +103,12 @@ def test_a_reader_is_reset_for_the_next_response():
     assert (reader.take_body(), reader.headers[0]) == (b"hello", (b"content-type", b"text/plain"))
 
 
+@pytest.mark.parametrize("trailer", [b"Connection: close", b"Transfer-Encoding: gzip"])
+def test_after_a_trailer_that_ends_the_connection_it_is_not_used_again(trailer):
+    reader = read(CHUNKED.replace(b"X-Sum: 7", trailer))
+    assert (reader.take_body(), reader.complete, reader.keep_alive) == (b"hello", True, False)
+
+
 # ── what is no response ─────────────────────────────────────────────────────────────────────────────────────────
 
 
