@@ -1,7 +1,7 @@
 """What holds for any bytes that a client sends: one meaning, however they arrive, and h11 knows no other."""
 
 import h11
-from attrs import frozen
+from attrs import asdict, field, frozen
 
 from fuzz.cuts import ways
 from trillm.errors import BadRequest, TooLarge
@@ -14,9 +14,9 @@ LIMITS = {"head_bytes": 400, "body_bytes": 200}
 
 @frozen
 class Request:
-    """A whole request: its head and its body."""
+    """A whole request: its head, which must be the same in all it says, and its body."""
 
-    head: RequestHead
+    head: RequestHead = field(eq=asdict)
     body: bytes
 
 
