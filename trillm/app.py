@@ -6,9 +6,7 @@ Two rings: services, which are needed until the end, and inside them the faces, 
 import gc
 import logging
 import secrets
-import socket
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -19,9 +17,9 @@ from attrs import define, field, frozen
 from trillm import banner, logs
 from trillm.api.app import Site, build_app
 from trillm.api.server import AppServer, open_app_server
-from trillm.door.door import Door, DoorSettings, open_listeners
+from trillm.door.door import Door, DoorSettings
 from trillm.door.lane import Lane, LaneSettings
-from trillm.door.tls import build_context
+from trillm.door.listeners import Listener, open_listeners
 from trillm.gateway.access import Access, own_hosts
 from trillm.gateway.gateway import Gateway
 from trillm.gateway.limits import Limits, limits_of
@@ -36,7 +34,7 @@ from trillm.registry.registry import Registry, RegistryLoaded
 from trillm.registry.store import Store
 from trillm.registry.watch import serve_registry
 from trillm.runfile import announced
-from trillm.settings import ServeSettings
+from trillm.settings import ServeSettings, server_url
 from trillm.sim.server import serve_sim
 from trillm.sim.settings import SimSettings
 from trillm.stop import hard_exit_after, watch_signals
@@ -166,21 +164,18 @@ async def open_server(settings: ServeSettings) -> AsyncIterator[Server]:
     Raises:
         ConfigError: the address cannot be bound.
     """
-    tls = build_context(settings.certfile, settings.keyfile) if settings.certfile else None
-    listeners = await open_listeners(settings.host, settings.port, backlog=DoorSettings().backlog)
-    services = Services(settings)
-    async with trio.open_nursery() as outer:
-        await _start_services(services, outer)
-        with services.connections:
-            async with _open_faces(services, listeners, tls) as server:
-                yield server
-        outer.cancel_scope.cancel()
+    async with open_listeners(settings.address) as listeners:
+        services = Services(settings)
+        async with trio.open_nursery() as outer:
+            await _start_services(services, outer)
+            with services.connections:
+                async with _open_faces(services, listeners) as server:
+                    yield server
+            outer.cancel_scope.cancel()
 
 
 @asynccontextmanager
-async def _open_faces(
-    services: Services, listeners: list[socket.socket], tls: ssl.SSLContext | None
-) -> AsyncIterator[Server]:
+async def _open_faces(services: Services, listeners: Sequence[Listener]) -> AsyncIterator[Server]:
     """Run the inner ring: whatever clients are served by."""
     settings = services.settings
     async with (
@@ -190,11 +185,12 @@ async def _open_faces(
     ):
         services.gateway.pump = Pump(poller) if poller else None
         lane = services.lane(app, poller)
-        door = Door(listeners, lane.serve, DoorSettings(max_connections=settings.max_connections), tls)
+        limits = DoorSettings(max_connections=settings.max_connections)
+        door = Door(listeners, lane.serve, limits, settings.tls())
         services.metrics.gauge("trillm_connections", "Open client connections.", lambda: door.connections)
         await faces.start(lane.serve_deadlines)
         await faces.start(door.run)
-        yield Server(_url(listeners[0], settings), services, door, lane, app)
+        yield Server(server_url(listeners[0].socket, settings), services, door, lane, app)
         faces.cancel_scope.cancel()
 
 
@@ -259,10 +255,3 @@ async def _until(event: trio.Event, action: Callable[[], Awaitable[None]]) -> No
         nursery.start_soon(watch)
         await action()
         nursery.cancel_scope.cancel()
-
-
-def _url(listener: socket.socket, settings: ServeSettings) -> str:
-    port = listener.getsockname()[1]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - not a bind
-    scheme = "https" if settings.certfile else "http"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

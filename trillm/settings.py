@@ -1,12 +1,21 @@
 """What ``trillm serve`` was told: one frozen value, made by the command line or by a test."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
 from trillm.logs import LogFormat
 from trillm.registry.document import Budgets
 
+# The command line shows its help without Trio and TLS.
+if TYPE_CHECKING:
+    import socket
+    import ssl
+
+    from trillm.door.listeners import Address
+
+DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8377
 
 
@@ -17,7 +26,9 @@ class ServeSettings:
     Args:
         config: the registry file.
         host: address to bind.
-        port: port to bind; 0 is any free one.
+        port: port to bind; 0 is any free one, None is none.
+        uds: path of a Unix socket to listen on.
+        uds_mode: its permissions.
         chat_budget_s: overrides the registry's; likewise the next two.
         embeddings_budget_s: seconds.
         rerank_budget_s: seconds.
@@ -29,14 +40,17 @@ class ServeSettings:
         max_connections: open at once.
         certfile: PEM certificate, with its chain; given, the port speaks TLS.
         keyfile: its key, if that is not in the same file.
+        keyfile_password: of the key, if it has one.
         log_format: see :mod:`trillm.logs`.
         log_level: a level of :mod:`logging`, lower case.
         drain_s: seconds that running requests get at a stop.
     """
 
     config: Path
-    host: str = "127.0.0.1"
-    port: int = DEFAULT_PORT
+    host: str = DEFAULT_HOST
+    port: int | None = DEFAULT_PORT
+    uds: Path | None = None
+    uds_mode: int = 0o660
     chat_budget_s: float | None = None
     embeddings_budget_s: float | None = None
     rerank_budget_s: float | None = None
@@ -48,6 +62,7 @@ class ServeSettings:
     max_connections: int = 10_000
     certfile: Path | None = None
     keyfile: Path | None = None
+    keyfile_password: str | None = field(default=None, repr=False)
     log_format: LogFormat = "text"
     log_level: str = "info"
     drain_s: float = 30.0
@@ -56,3 +71,31 @@ class ServeSettings:
     def budgets(self) -> Budgets:
         """The budgets given on the command line; they win over the registry's top-level ones."""
         return Budgets(chat=self.chat_budget_s, embeddings=self.embeddings_budget_s, rerank=self.rerank_budget_s)
+
+    @property
+    def address(self) -> "Address":
+        """Where to listen."""
+        from trillm.door.listeners import Address
+
+        return Address(self.host, self.port, self.uds, self.uds_mode)
+
+    def tls(self) -> "ssl.SSLContext | None":
+        """Return what to show clients, None for plain HTTP; raise ConfigError if a file is not good."""
+        from trillm.door.tls import build_context
+
+        if self.certfile is None:
+            return None
+        return build_context(self.certfile, self.keyfile, self.keyfile_password)
+
+
+def server_url(listening: "socket.socket", settings: ServeSettings) -> str:
+    """Return how this machine reaches a socket that listens: for a Unix one ``http+unix://`` and its quoted path."""
+    import socket
+    from urllib.parse import quote
+
+    scheme = "https" if settings.certfile else "http"
+    if listening.family not in (socket.AF_INET, socket.AF_INET6):
+        return f"{scheme}+unix://{quote(str(Path(settings.uds or '').absolute()), safe='')}"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - not a bind
+    port = listening.getsockname()[1]
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

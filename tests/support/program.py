@@ -40,16 +40,19 @@ def cli(config: Path, *arguments: str, check: bool = True) -> subprocess.Complet
 
 
 @contextmanager
-def serving(folder: Path, *options: str, config: Path | None = None) -> Iterator[Program]:
+def serving(
+    folder: Path, *options: str, config: Path | None = None, port: int | None = 0, within_s: float = 15
+) -> Iterator[Program]:
     """Run ``trillm serve`` until the block ends; then SIGTERM, and it must stop by itself."""
     config = config or folder / "servers.json"
     log = folder / "trillm.log"
-    command = [sys.executable, "-m", "trillm", "--config", str(config), "serve", "--port", "0", *options]
+    command = [sys.executable, "-m", "trillm", "--config", str(config), "serve", *options]
+    command += [] if port is None else ["--port", str(port)]
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, "NO_COLOR": "1"})
         program = Program(process, config, log)
         try:
-            wait_for(program.run_file.exists, process, log)
+            wait_for(program.run_file.exists, process, log, within_s=within_s)
             yield program
         finally:
             if process.poll() is None:

@@ -8,10 +8,27 @@ import asyncclick as click
 from trillm.cli.command import Command, budget_options, example
 from trillm.cli.registry import store_option
 from trillm.registry.store import Store
-from trillm.settings import DEFAULT_PORT, ServeSettings
+from trillm.settings import DEFAULT_HOST, DEFAULT_PORT, ServeSettings
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_PATH = click.Path(dir_okay=False, path_type=Path)
 LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class _Octal(click.ParamType[int]):
+    """Permissions as chmod takes them."""
+
+    name = "octal"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number."""
+        try:
+            mode = int(value, 8)
+        except ValueError:
+            mode = -1
+        if not 0 <= mode <= 0o777:
+            self.fail(f"{value!r} is no file mode such as 660.", param, ctx)
+        return mode
 
 
 @click.command(
@@ -21,11 +38,14 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
         "trillm serve --port 9000 --chat-budget 30",
         "trillm serve --host 0.0.0.0 --log-format json",
         "trillm serve --host 0.0.0.0 --certfile server.pem --keyfile server.key",
+        "trillm serve --uds /run/trillm/trillm.sock",
     ),
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--host", show_default=DEFAULT_HOST, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65_535), show_default=str(DEFAULT_PORT), help="0: any free one.")
+@click.option("--uds", type=_PATH, help="Listen on a Unix socket; beside --host or --port if one of them is given.")
 @click.option(
-    "--port", type=click.IntRange(0, 65_535), default=DEFAULT_PORT, show_default=True, help="0: any free one."
+    "--uds-mode", type=_Octal(), default="660", show_default=True, help="Who may connect to it, as for chmod."
 )
 @budget_options
 @click.option("--no-discover", is_flag=True, help="Do not look for local servers.")
@@ -34,6 +54,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 @click.option("--allowed-host", "allowed_hosts", multiple=True, metavar="NAME", help="A name this address has.")
 @click.option("--certfile", type=_FILE, help="Speak TLS with this certificate (PEM, with its chain).")
 @click.option("--keyfile", type=_FILE, help="Its key, if that is in a file of its own.")
+@click.option("--keyfile-password", envvar="TRILLM_KEYFILE_PASSWORD", show_envvar=True, help="The key's password.")
 @click.option("--log-format", type=click.Choice(("text", "json")), default="text", show_default=True)
 @click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
 @click.option(
@@ -54,4 +75,11 @@ async def command(store: Store, *, no_discover: bool, no_lane: bool, no_auth: bo
 
     options = {name.replace("_budget", "_budget_s"): value for name, value in options.items()}
     options |= {"discover": not no_discover, "lane": not no_lane, "auth": not no_auth}
-    return await serve(ServeSettings(config=store.path, **options))
+    return await serve(ServeSettings(config=store.path, **options | _address(options)))
+
+
+def _address(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the address: a Unix socket that is given alone is all there is, as uvicorn has it."""
+    host, port = options["host"], options["port"]
+    alone = options["uds"] and host is port is None
+    return {"host": host or DEFAULT_HOST, "port": DEFAULT_PORT if port is None and not alone else port}

@@ -1,6 +1,7 @@
 """``trillm serve``: options become settings."""
 
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -53,6 +54,27 @@ def test_every_option_arrives(cli, tmp_path, served):
             drain_s=3,
         )
     ]
+
+
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        (("--uds", "/run/t.sock"), {"port": None, "uds": Path("/run/t.sock")}),
+        (("--uds", "t.sock", "--uds-mode", "0600"), {"port": None, "uds": Path("t.sock"), "uds_mode": 0o600}),
+        (("--uds", "t.sock", "--port", "0"), {"port": 0, "uds": Path("t.sock")}),
+        (("--uds", "t.sock", "--host", "::1"), {"host": "::1", "uds": Path("t.sock")}),
+    ],
+)
+def test_a_unix_socket_alone_is_all_there_is_unless_an_address_is_given_too(cli, store, served, options, settings):
+    assert cli("serve", *options).code == 0
+    assert served == [ServeSettings(config=store.path, **settings)]
+
+
+@pytest.mark.parametrize("mode", ["999", "rw", "-1", "1777"])
+def test_what_is_no_file_mode_is_refused(cli, mode):
+    refused = cli("serve", "--uds", "t.sock", "--uds-mode", mode)
+    assert refused.code == 2
+    assert "is no file mode such as 660" in refused.err
 
 
 def test_its_exit_status_is_ours_and_its_error_is_one_line_however_deep_it_was_raised(cli, served):
