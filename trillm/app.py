@@ -23,6 +23,7 @@ from trillm.door.listeners import Listener, open_listeners
 from trillm.gateway.access import Access, own_hosts
 from trillm.gateway.gateway import Gateway
 from trillm.gateway.limits import Limits, limits_of
+from trillm.gateway.proxies import Proxies
 from trillm.hub import Hub, WhenFull
 from trillm.metrics import Metrics
 from trillm.observe import observe
@@ -98,6 +99,7 @@ class Services:
             operator_token=self.operator_token,
             needs_keys=self.settings.auth,
             hosts=own_hosts(self.settings.host, self.settings.allowed_hosts),
+            proxies=Proxies.parse(self.settings.forwarded_allow_ips),
         )
 
     def site(self) -> Site:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8377
+#: Programs on this machine: behind them anybody may be, but they are not anybody.
+LOCAL_PROXIES = "127.0.0.1,::1,unix:"
 
 
 @frozen
@@ -36,6 +38,7 @@ class ServeSettings:
         lane: False serves every route through the framework, slower and the same.
         auth: False ignores the keys.
         allowed_hosts: names in ``Host`` that are ours although this machine does not know.
+        forwarded_allow_ips: proxies that are believed, see :class:`trillm.gateway.proxies.Proxies`.
         max_body_bytes: of a request.
         max_connections: open at once.
         certfile: PEM certificate, with its chain; given, the port speaks TLS.
@@ -58,6 +61,7 @@ class ServeSettings:
     lane: bool = True
     auth: bool = True
     allowed_hosts: tuple[str, ...] = field(default=(), converter=tuple)
+    forwarded_allow_ips: str = LOCAL_PROXIES
     max_body_bytes: int = 64 * 1024 * 1024
     max_connections: int = 10_000
     certfile: Path | None = None

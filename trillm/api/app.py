@@ -22,6 +22,7 @@ from trillm.gateway.access import Access, Caller
 from trillm.gateway.call import read_call, request_id
 from trillm.gateway.gateway import Gateway
 from trillm.gateway.paths import PATHS
+from trillm.gateway.proxies import UNIX, Peer
 from trillm.gateway.reply import Headers
 from trillm.metrics import CONTENT_TYPE
 from trillm.models import Operation
@@ -71,9 +72,9 @@ def build_app(site: Site) -> QuartTrio:
 
 async def _call(site: Site, operation: Operation) -> Answer:
     headers = wire_headers()
-    caller = site.access.admit(headers)
+    caller = site.access.admit(headers, _peer(site))
     body = await request.get_data(cache=False, as_text=False, parse_form_data=False)
-    call = read_call(operation, headers, body, caller=caller.key)
+    call = read_call(operation, headers, body, caller=caller.key, client=caller.client)
     return Answer(partial(site.gateway.handle, call))
 
 
@@ -82,8 +83,13 @@ def wire_headers() -> Headers:
     return [(name.lower(), value) for name, value in request.scope["headers"]]
 
 
+def _peer(site: Site) -> Peer:
+    client = request.scope["client"]  # None is what Hypercorn makes of a Unix socket's
+    return site.access.proxies.peer(UNIX if client is None else client[0])
+
+
 def _admit(site: Site) -> Caller:
-    return site.access.admit(wire_headers())
+    return site.access.admit(wire_headers(), _peer(site))
 
 
 def _add_models(app: QuartTrio, site: Site) -> None:
@@ -104,7 +110,8 @@ def _add_operator_routes(app: QuartTrio, site: Site) -> None:
     @app.get("/")
     async def page() -> Response:
         shown = not site.registry.snapshot.keyring or _is_operator(site)
-        return Response(render_page(site.gateway.pool, request.host_url, shown=shown), content_type="text/html")
+        base = site.access.base_url(wire_headers(), _peer(site), request.host_url)
+        return Response(render_page(site.gateway.pool, base, shown=shown), content_type="text/html")
 
     @app.get("/favicon.ico")
     async def no_icon() -> Response:

@@ -7,8 +7,9 @@ import asyncclick as click
 
 from trillm.cli.command import Command, budget_options, example
 from trillm.cli.registry import store_option
+from trillm.errors import ConfigError
 from trillm.registry.store import Store
-from trillm.settings import DEFAULT_HOST, DEFAULT_PORT, ServeSettings
+from trillm.settings import DEFAULT_HOST, DEFAULT_PORT, LOCAL_PROXIES, ServeSettings
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _PATH = click.Path(dir_okay=False, path_type=Path)
@@ -29,6 +30,16 @@ class _Octal(click.ParamType[int]):
         if not 0 <= mode <= 0o777:
             self.fail(f"{value!r} is no file mode such as 660.", param, ctx)
         return mode
+
+
+def _proxies(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    from trillm.gateway.proxies import Proxies
+
+    try:
+        Proxies.parse(value)
+    except ConfigError as error:
+        raise click.UsageError(error.message) from error
+    return value
 
 
 @click.command(
@@ -52,6 +63,16 @@ class _Octal(click.ParamType[int]):
 @click.option("--no-lane", is_flag=True, help="Serve every route through the framework: slower, and the same.")
 @click.option("--no-auth", is_flag=True, help="Let anyone call, even when there are keys.")
 @click.option("--allowed-host", "allowed_hosts", multiple=True, metavar="NAME", help="A name this address has.")
+@click.option(
+    "--forwarded-allow-ips",
+    default=LOCAL_PROXIES,
+    show_default=True,
+    envvar="TRILLM_FORWARDED_ALLOW_IPS",
+    show_envvar=True,
+    metavar="LIST",
+    callback=_proxies,
+    help="Proxies whose X-Forwarded-* headers count: addresses, networks, 'unix:', '*' for all; with commas.",
+)
 @click.option("--certfile", type=_FILE, help="Speak TLS with this certificate (PEM, with its chain).")
 @click.option("--keyfile", type=_FILE, help="Its key, if that is in a file of its own.")
 @click.option("--keyfile-password", envvar="TRILLM_KEYFILE_PASSWORD", show_envvar=True, help="The key's password.")

@@ -14,6 +14,7 @@ from functools import lru_cache
 from attrs import frozen
 
 from trillm.errors import Forbidden, NotAuthorised
+from trillm.gateway.proxies import NOBODY, UNKNOWN, Peer, Proxies, first
 from trillm.keys import Keyring
 
 
@@ -25,10 +26,12 @@ class Caller:
         key: the name of the key used, or None where none is needed.
         is_operator: whether it may see how the servers are doing: who owns this machine's account, or anyone it
             lets in while there are no keys.
+        client: the address it asks from, as far as that is known.
     """
 
     key: str | None = None
     is_operator: bool = False
+    client: str | None = None
 
 
 @frozen
@@ -40,42 +43,63 @@ class Access:
         operator_token: what the command line of this account shows instead of a key.
         needs_keys: False is ``--no-auth``: keys are ignored.
         hosts: names in ``Host`` that are ours too, lower case.
+        proxies: who is believed for whom it asks.
     """
 
     keyring: Callable[[], Keyring]
     operator_token: str
     needs_keys: bool = True
     hosts: frozenset[str] = frozenset()
+    proxies: Proxies = NOBODY
 
-    def admit(self, headers: Sequence[tuple[bytes, bytes]]) -> Caller:
-        """Return who sent a request with these headers (lower-case names).
+    def admit(self, headers: Sequence[tuple[bytes, bytes]], peer: Peer = UNKNOWN) -> Caller:
+        """Return who sent a request with these headers (lower-case names) on a connection of ``peer``.
 
         Raises:
             NotAuthorised: a key is needed and this is none.
             Forbidden: no key is needed, but it comes from where a stranger's web page would.
         """
         known = dict(headers)
+        client = peer.address
+        if peer.trusted and b"x-forwarded-for" in known:
+            client = self.proxies.client(peer, headers)
         token = _token(known)
         if token is not None and hmac.compare_digest(token, self.operator_token.encode()):
-            return Caller(is_operator=True)
+            return Caller(is_operator=True, client=client)
         keyring = self.keyring()
         if self.needs_keys and keyring:
-            return Caller(key=_key_name(keyring, token))
-        self._check_browser(known)
-        return Caller(is_operator=True)
+            return Caller(key=_key_name(keyring, token), client=client)
+        self._check_browser(known, peer)
+        return Caller(is_operator=True, client=client)
 
-    def _check_browser(self, headers: dict[bytes, bytes]) -> None:
+    def base_url(self, headers: Sequence[tuple[bytes, bytes]], peer: Peer, direct: str) -> str:
+        """Return how the client knows this server, ending in a slash: ``direct``, unless a proxy tells better."""
+        known = dict(headers) if peer.trusted else {}
+        scheme, _, rest = direct.partition("://")
+        host = first(known.get(b"x-forwarded-host", b"")) or rest.rstrip("/")
+        return f"{first(known.get(b'x-forwarded-proto', b'')) or scheme}://{host}/"
+
+    def _check_browser(self, headers: dict[bytes, bytes], peer: Peer) -> None:
         host = headers.get(b"host", b"").decode("latin-1").lower()
-        if host and not self._ours(_hostname(host)):
-            raise Forbidden(
-                f"The Host {host!r} is not this server's. Call it by its address, name it with --allowed-host, "
-                "or create a key (trillm key create NAME)."
-            )
+        self._check_host("Host", host)
+        proto = ""
+        if peer.trusted and b"x-forwarded-host" in headers:
+            # Beside Host and not in its place: DNS rebinding comes from this machine too, and could write it.
+            host = first(headers[b"x-forwarded-host"])
+            self._check_host("X-Forwarded-Host", host)
+            proto = first(headers.get(b"x-forwarded-proto", b""))
         origin = headers.get(b"origin")
-        if origin is not None and not _same(origin.decode("latin-1").lower(), host):
+        if origin is not None and not _same(origin.decode("latin-1").lower(), host, proto):
             raise Forbidden(
                 "Requests from web pages of another origin are refused while there are no keys: "
                 "create one (trillm key create NAME)."
+            )
+
+    def _check_host(self, name: str, host: str) -> None:
+        if host and not self._ours(_hostname(host)):
+            raise Forbidden(
+                f"The {name} {host!r} is not this server's. Call it by its address, name it with --allowed-host, "
+                "or create a key (trillm key create NAME)."
             )
 
     def _ours(self, hostname: str) -> bool:
@@ -104,9 +128,13 @@ def _key_name(keyring: Keyring, token: bytes | None) -> str:
     return record.name
 
 
-def _same(origin: str, host: str) -> bool:
-    """Tell whether a page of ``origin`` (``scheme://host[:port]``, or ``null``) comes from ``host``."""
-    return bool(host) and origin.partition("://")[2] == host
+def _same(origin: str, host: str, proto: str) -> bool:
+    """Tell whether a page of ``origin`` (``scheme://host[:port]``, or ``null``) comes from ``host``.
+
+    By ``proto``, if that is known.
+    """
+    scheme, _, name = origin.partition("://")
+    return bool(host) and name == host and proto in ("", scheme)
 
 
 @lru_cache(maxsize=256)

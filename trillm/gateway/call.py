@@ -42,6 +42,7 @@ class Call:
         stream: whether the answer is to be streamed.
         budget_s: seconds the caller gives (``x-trillm-budget``), or None.
         caller: the name of the key used, or None.
+        client: the address it came from, if that is known.
         forwarded: headers for the backend.
         mcp: whether its tools seem to be, some of them, those of MCP servers.
         tool_steps: whether the caller wants to see these run (``x-trillm-tool-steps``).
@@ -55,6 +56,7 @@ class Call:
     stream: bool = False
     budget_s: float | None = None
     caller: str | None = None
+    client: str | None = None
     forwarded: Headers = field(factory=list, repr=False)
     mcp: bool = False
     tool_steps: bool = False
@@ -104,7 +106,12 @@ _FILLED_ARRAY = re.compile(rb"\[\s*[^\s\]]")
 
 
 def read_call(
-    operation: Operation, headers: Sequence[tuple[bytes, bytes]], body: bytes, *, caller: str | None = None
+    operation: Operation,
+    headers: Sequence[tuple[bytes, bytes]],
+    body: bytes,
+    *,
+    caller: str | None = None,
+    client: str | None = None,
 ) -> Call:
     """Make a call of a request's headers (lower-case names) and its whole body.
 
@@ -123,6 +130,7 @@ def read_call(
         stream=bool(peek.stream) and operation in _STREAMED,
         budget_s=_budget(known.get(b"x-trillm-budget")),
         caller=caller,
+        client=client,
         forwarded=[(name, known[name]) for name in FORWARDED.intersection(known)],
         mcp=operation is Operation.CHAT and bytes(peek.tools).rfind(_MCP) >= 0,  # half of what "in" takes
         tool_steps=known.get(b"x-trillm-tool-steps", b"0") not in _NO,

@@ -104,6 +104,7 @@ class Journey:
             "stream": self.call.stream,
             "server": self.server,
             "caller": self.call.caller,
+            "client": self.call.client,
             "outcome": self.outcome.value,
             "status": self.status or None,
             "attempts": self.attempts,
