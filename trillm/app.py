@@ -6,8 +6,8 @@ Two rings: services, which are needed until the end, and inside them the faces, 
 import gc
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ import trio
 from attrs import define, field, frozen
 
 from trillm import banner, logs
+from trillm.api import sums
 from trillm.api.app import Site, build_app
 from trillm.api.server import AppServer, open_app_server
 from trillm.door.door import Door, DoorSettings
@@ -36,21 +37,37 @@ from trillm.registry.store import Store
 from trillm.registry.watch import serve_registry
 from trillm.runfile import announced
 from trillm.settings import ServeSettings, server_url
-from trillm.sim.server import serve_sim
-from trillm.sim.settings import SimSettings
-from trillm.stop import hard_exit_after, watch_signals
+from trillm.sim.server import serve_builtin
+from trillm.stop import BACKSTOP_S, hard_exit_after, until, watch_signals
 from trillm.supervise import Module, supervise
 from trillm.wire.control import open_control
 from trillm.wire.exchange import Connections
 from trillm.wire.poller import Poller, open_poller
 from trillm.wire.pump import Pump
+from trillm.workers import totals
+from trillm.workers.link import Link
 
 log = logging.getLogger(__name__)
 
 #: Of the drain time, what is kept for telling the streams that are still open that this is the end.
 FAREWELL_S = 1.0
-#: Beyond the drain time, what the process gets before it is ended from outside the event loop.
-BACKSTOP_S = 5.0
+
+
+@frozen
+class Inherited:
+    """What one of several workers has from its parent.
+
+    Args:
+        listeners: where to accept.
+        operator_token: one for all.
+        builtin_url: where the builtin backend is, one for all.
+        link: to the parent, and through it to the others.
+    """
+
+    listeners: Sequence[Listener]
+    operator_token: str = field(repr=False)
+    builtin_url: str
+    link: Link
 
 
 @define(eq=False)
@@ -58,6 +75,7 @@ class Services:
     """The outer ring's state, before anything runs."""
 
     settings: ServeSettings
+    inherited: Inherited | None = None
     hub: Hub = field(factory=Hub)
     metrics: Metrics = field(factory=Metrics)
     connections: Connections = field(factory=Connections)
@@ -73,12 +91,24 @@ class Services:
         self.registry = Registry(Store(self.settings.config))
         self.pool = Pool(self.hub.publish)
         self.membership = Membership(self.pool)
+        if self.inherited is not None:
+            self._join(self.inherited)
         self.gateway = Gateway(
             self.pool, self.connections, self.limits, self.hub.publish, self.metrics, tool_limits=self.tool_limits
         )
         # Coalesced: only the newest snapshot is of interest.
         self.hub.subscribe(self.membership.loaded, RegistryLoaded, when_full=WhenFull.COALESCE, size=1)
         observe(self.hub, self.metrics, self.gateway)
+
+    def _join(self, inherited: Inherited) -> None:
+        """Be one of several."""
+        self.operator_token = inherited.operator_token
+        self.pool.slots.shares = link = inherited.link
+        link.serve_waiters = self.pool.slots.serve_waiters
+        link.moved = self.membership.builtin_at
+        link.parts[totals.METRICS] = partial(totals.part, self.metrics.registry)
+        link.parts[sums.STATUS] = lambda: sums.part(self.gateway, self.registry)
+        self.metrics.gauge("trillm_workers", "Processes that serve.", lambda: 1)
 
     def limits(self) -> Limits:
         """Return the budgets in force: the command line's, then the registry's, then the defaults."""
@@ -104,7 +134,8 @@ class Services:
 
     def site(self) -> Site:
         """Return what the HTTP routes need."""
-        return Site(self.gateway, self.registry, self.access, max_body_bytes=self.settings.max_body_bytes)
+        gather = None if self.inherited is None else self.inherited.link.gather
+        return Site(self.gateway, self.registry, self.access, gather, max_body_bytes=self.settings.max_body_bytes)
 
     def lane(self, app: AppServer, poller: Poller | None) -> Lane:
         """Return the fast lane before ``app``."""
@@ -133,23 +164,21 @@ class Server:
 
 
 async def serve(settings: ServeSettings) -> int:
-    """Serve until a signal; return the exit status. What ``trillm serve`` runs."""
+    """Serve in this process until a signal; return the exit status. What ``trillm serve`` runs."""
     logs.configure(settings.log_format, settings.log_level)
     first, second = trio.Event(), trio.Event()
     async with trio.open_nursery() as root:
         await root.start(watch_signals, first, second)
         async with open_server(settings) as server:
-            _settle_memory()
+            settle_memory()
             with announced(settings.config, server.url, server.services.operator_token):
-                banner.show(server.url, server.services.pool, server.services.registry, settings)
-                await first.wait()
-                with hard_exit_after(settings.drain_s + BACKSTOP_S):
-                    await _until(second, partial(drain, server, settings.drain_s))
+                banner.show(describe(server))
+                await until_stopped(server, first, second)
         root.cancel_scope.cancel()
     return 0
 
 
-def _settle_memory() -> None:
+def settle_memory() -> None:
     """Let the garbage collector forget what is there for good: modules, classes, code.
 
     Looking through it again and again took a tenth of a request's time, and 50 ms at once in the middle of streams.
@@ -159,21 +188,43 @@ def _settle_memory() -> None:
     gc.set_threshold(10_000, 20, 20)
 
 
+def describe(server: Server) -> str:
+    """Return the banner of a server that answers."""
+    services = server.services
+    return banner.render(server.url, services.pool, services.registry, services.settings)
+
+
+async def until_stopped(server: Server, first: trio.Event, second: trio.Event) -> None:
+    """Wait for ``first``, then drain, but no longer than until ``second``."""
+    await first.wait()
+    drain_s = server.services.settings.drain_s
+    with hard_exit_after(drain_s + BACKSTOP_S):
+        await until(second, partial(drain, server, drain_s))
+
+
 @asynccontextmanager
-async def open_server(settings: ServeSettings) -> AsyncIterator[Server]:
+async def open_server(settings: ServeSettings, inherited: Inherited | None = None) -> AsyncIterator[Server]:
     """Run a whole trillm for the time of the block: two of them may run in one process.
+
+    Args:
+        settings: see there.
+        inherited: what it need not make itself, if it is one of several.
 
     Raises:
         ConfigError: the address cannot be bound.
     """
-    async with open_listeners(settings.address) as listeners:
-        services = Services(settings)
+    async with _listeners(settings, inherited) as listeners:
+        services = Services(settings, inherited)
         async with trio.open_nursery() as outer:
             await _start_services(services, outer)
             with services.connections:
                 async with _open_faces(services, listeners) as server:
                     yield server
             outer.cancel_scope.cancel()
+
+
+def _listeners(settings: ServeSettings, inherited: Inherited | None) -> AbstractAsyncContextManager[Sequence[Listener]]:
+    return open_listeners(settings.address) if inherited is None else nullcontext(inherited.listeners)
 
 
 @asynccontextmanager
@@ -200,7 +251,10 @@ async def _start_services(services: Services, nursery: trio.Nursery) -> None:
     """Start the outer ring, each module when those it needs are ready."""
     start = partial(_start_module, services, nursery)
     await start("hub", services.hub.serve)
-    await start("builtin", partial(_serve_builtin, services.membership))
+    if services.inherited is None:
+        await start("builtin", partial(serve_builtin, services.membership.builtin_at))
+    else:
+        services.membership.builtin_at(services.inherited.builtin_url)
     await start("registry", partial(serve_registry, services.registry, services.hub.publish))
     # The hub delivers the first snapshot in its own time; what follows needs it now.
     services.membership.loaded(RegistryLoaded(services.registry.snapshot))
@@ -215,13 +269,6 @@ async def _start_module(services: Services, nursery: trio.Nursery, name: str, se
         services.metrics.module_failed(module)
 
     return await nursery.start(partial(supervise, name, serve_module, on_failure=failed))
-
-
-async def _serve_builtin(membership: Membership, *, task_status: trio.TaskStatus[None]) -> None:
-    """Serve the builtin backend, and say where: after a restart that is another port."""
-    async with trio.open_nursery() as nursery:
-        membership.builtin_at(await nursery.start(serve_sim, SimSettings()))
-        task_status.started()
 
 
 async def _serve_control(*, task_status: trio.TaskStatus[object]) -> None:
@@ -244,16 +291,3 @@ async def drain(server: Server, drain_s: float) -> None:
     gateway.cut_all("trillm is stopping.")
     with trio.move_on_after(FAREWELL_S):
         await server.door.empty.wait()
-
-
-async def _until(event: trio.Event, action: Callable[[], Awaitable[None]]) -> None:
-    """Run ``action``, but no longer than until ``event``."""
-    async with trio.open_nursery() as nursery:
-
-        async def watch() -> None:
-            await event.wait()
-            nursery.cancel_scope.cancel()
-
-        nursery.start_soon(watch)
-        await action()
-        nursery.cancel_scope.cancel()

@@ -34,9 +34,9 @@ _OPEN_TO_ALL = """
 """
 
 
-def show(url: str, pool: Pool, registry: Registry, settings: ServeSettings) -> None:
+def show(rendered: str) -> None:
     """Print the banner to standard error, where the log goes too, so that their order is kept."""
-    sys.stderr.write(render(url, pool, registry, settings))
+    sys.stderr.write(rendered)
     sys.stderr.flush()
 
 
@@ -46,7 +46,8 @@ def render(url: str, pool: Pool, registry: Registry, settings: ServeSettings) ->
     places = [unix_path(url) or url]
     if settings.uds and settings.port is not None:
         places.append(str(settings.uds.absolute()))
-    parts = [f"\ntrillm serves at {' and '.join(places)}  (registry: {settings.config})\n"]
+    several = f" with {settings.workers} workers" if settings.workers > 1 else ""
+    parts = [f"\ntrillm serves at {' and '.join(places)}{several}  (registry: {settings.config})\n"]
     parts += [f"  {line}\n" for line in _servers(pool)]
     if any(member.source is Source.BUILTIN for member in pool.members.values()):
         parts.append(_BUILTIN)

@@ -44,6 +44,7 @@ class ServeSettings:
         certfile: PEM certificate, with its chain; given, the port speaks TLS.
         keyfile: its key, if that is not in the same file.
         keyfile_password: of the key, if it has one.
+        workers: processes that serve, each on a core of its own.
         log_format: see :mod:`trillm.logs`.
         log_level: a level of :mod:`logging`, lower case.
         drain_s: seconds that running requests get at a stop.
@@ -67,6 +68,7 @@ class ServeSettings:
     certfile: Path | None = None
     keyfile: Path | None = None
     keyfile_password: str | None = field(default=None, repr=False)
+    workers: int = 1
     log_format: LogFormat = "text"
     log_level: str = "info"
     drain_s: float = 30.0
@@ -82,6 +84,19 @@ class ServeSettings:
         from trillm.door.listeners import Address
 
         return Address(self.host, self.port, self.uds, self.uds_mode)
+
+    def encoded(self) -> bytes:
+        """Return them as a worker is told them."""
+        import msgspec
+
+        return msgspec.msgpack.encode(self, enc_hook=str)
+
+    @classmethod
+    def decoded(cls, encoded: bytes) -> "ServeSettings":
+        """Return what :meth:`encoded` was made of."""
+        import msgspec
+
+        return msgspec.msgpack.decode(encoded, type=cls, dec_hook=lambda kind, value: kind(value))
 
     def tls(self) -> "ssl.SSLContext | None":
         """Return what to show clients, None for plain HTTP; raise ConfigError if a file is not good."""

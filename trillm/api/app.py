@@ -15,7 +15,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge, RequestTimeout
 
 from trillm import errors
-from trillm.api import status
+from trillm.api import status, sums
 from trillm.api.page import render_page
 from trillm.api.reply import Answer, Connection
 from trillm.gateway.access import Access, Caller
@@ -27,6 +27,7 @@ from trillm.gateway.reply import Headers
 from trillm.metrics import CONTENT_TYPE
 from trillm.models import Operation
 from trillm.registry.registry import Registry
+from trillm.workers import totals
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Site:
         gateway: answers calls.
         registry: what is configured, and what is wrong with it.
         access: who may call.
+        gather: asks the other processes, if there are some.
         max_body_bytes: a larger request body is refused with 413.
         body_s: seconds a client may take to send its body.
     """
@@ -46,6 +48,7 @@ class Site:
     gateway: Gateway
     registry: Registry
     access: Access
+    gather: sums.Gather | None = None
     max_body_bytes: int = 64 * 1024 * 1024
     body_s: float = 60.0
 
@@ -130,13 +133,26 @@ def _add_operator_routes(app: QuartTrio, site: Site) -> None:
     @app.get("/metrics")
     async def metrics() -> Response:
         _admit(site)
-        return Response(site.gateway.metrics.exposition(), content_type=CONTENT_TYPE)
+        return Response(await _metrics(site), content_type=CONTENT_TYPE)
 
     @app.get("/trillm/status")
     async def full_status() -> Response:
         if not _admit(site).is_operator:
             raise errors.Forbidden("Only the command line of the account that runs trillm may see this.")
-        return _json(status.full(site.gateway, site.registry))
+        return _json(await _status(site))
+
+
+async def _metrics(site: Site) -> bytes:
+    metrics = site.gateway.metrics
+    if site.gather is None:
+        return metrics.exposition()
+    return totals.exposition(await site.gather(totals.METRICS, totals.part(metrics.registry)))
+
+
+async def _status(site: Site) -> dict[str, Any]:
+    if site.gather is None:
+        return status.full(site.gateway, site.registry)
+    return sums.summed(await site.gather(sums.STATUS, sums.part(site.gateway, site.registry)))
 
 
 def _is_operator(site: Site) -> bool:

@@ -1,5 +1,6 @@
 """``trillm serve``: turns its options into settings and runs the server."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from trillm.settings import DEFAULT_HOST, DEFAULT_PORT, LOCAL_PROXIES, ServeSett
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _PATH = click.Path(dir_okay=False, path_type=Path)
 LOG_LEVELS = ("debug", "info", "warning", "error")
+MAX_WORKERS = 256
 
 
 class _Octal(click.ParamType[int]):
@@ -30,6 +32,20 @@ class _Octal(click.ParamType[int]):
         if not 0 <= mode <= 0o777:
             self.fail(f"{value!r} is no file mode such as 660.", param, ctx)
         return mode
+
+
+class _Workers(click.ParamType[int]):
+    """How many processes, or ``auto``."""
+
+    name = "workers"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number."""
+        if value == "auto":
+            return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if not value.isdecimal() or not 1 <= int(value) <= MAX_WORKERS:
+            self.fail(f"{value!r} is neither a number from 1 to {MAX_WORKERS} nor 'auto'.", param, ctx)
+        return int(value)
 
 
 def _proxies(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
@@ -76,6 +92,16 @@ def _proxies(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
 @click.option("--certfile", type=_FILE, help="Speak TLS with this certificate (PEM, with its chain).")
 @click.option("--keyfile", type=_FILE, help="Its key, if that is in a file of its own.")
 @click.option("--keyfile-password", envvar="TRILLM_KEYFILE_PASSWORD", show_envvar=True, help="The key's password.")
+@click.option(
+    "--workers",
+    type=_Workers(),
+    default="1",
+    show_default=True,
+    envvar="TRILLM_WORKERS",
+    show_envvar=True,
+    metavar="N|auto",
+    help="Processes that serve, on one port; auto: one for each core.",
+)
 @click.option("--log-format", type=click.Choice(("text", "json")), default="text", show_default=True)
 @click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
 @click.option(
@@ -92,11 +118,16 @@ async def command(store: Store, *, no_discover: bool, no_lane: bool, no_auth: bo
     """Run the server: one address in front of all."""
     if options["keyfile"] and not options["certfile"]:
         raise click.UsageError("--keyfile goes with --certfile.")
-    from trillm.app import serve
-
     options = {name.replace("_budget", "_budget_s"): value for name, value in options.items()}
     options |= {"discover": not no_discover, "lane": not no_lane, "auth": not no_auth}
-    return await serve(ServeSettings(config=store.path, **options | _address(options)))
+    settings = ServeSettings(config=store.path, **options | _address(options))
+    if settings.workers > 1:
+        from trillm.parent import serve_workers
+
+        return await serve_workers(settings)
+    from trillm.app import serve
+
+    return await serve(settings)
 
 
 def _address(options: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import stat
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import trio
 from attrs import field, frozen
@@ -81,30 +82,35 @@ async def open_tcp(host: str, port: int, *, backlog: int) -> list[socket.socket]
     return [_tuned(socket.socket(fileno=listener.socket.detach())) for listener in opened]
 
 
-def open_parallel(beside: Sequence[socket.socket], *, backlog: int) -> list[socket.socket]:
-    """Listen where ``beside`` do, on sockets among which the kernel shares out the connections (SO_REUSEPORT).
+def open_parallel(addresses: Sequence[tuple[int, Any]], *, backlog: int = 1024) -> list[socket.socket]:
+    """Listen on sockets that share their port with others such (SO_REUSEPORT): the kernel deals connections out.
+
+    Args:
+        addresses: of each its family and its name.
+        backlog: connections that the kernel holds for each.
 
     Raises:
-        ConfigError: somebody else listens there.
+        ConfigError: somebody listens there who does not share.
     """
     with ExitStack() as undone:
-        opened = [undone.enter_context(socket.socket(other.family, socket.SOCK_STREAM)) for other in beside]
-        for listening, other in zip(opened, beside, strict=True):
-            _listen_in_parallel(listening, other.getsockname(), backlog)
+        opened = [
+            _listening_in_parallel(undone.enter_context(socket.socket(family, socket.SOCK_STREAM)), name, backlog)
+            for family, name in addresses
+        ]
         undone.pop_all()
     return opened
 
 
-def _listen_in_parallel(listening: socket.socket, address: tuple[str, int], backlog: int) -> None:
+def _listening_in_parallel(listening: socket.socket, name: tuple[str, int], backlog: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     if listening.family == socket.AF_INET6:
         listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # as Trio does it
     try:
-        listening.bind(address)
+        listening.bind(name)
         listening.listen(backlog)
     except OSError as exc:
-        raise ConfigError(f"{address[0]}:{address[1]}", _why_not_bound(exc)) from exc
-    _tuned(listening)
+        raise ConfigError(f"{name[0]}:{name[1]}", _why_not_bound(exc)) from exc
+    return _tuned(listening)
 
 
 def _tuned(listening: socket.socket) -> socket.socket:

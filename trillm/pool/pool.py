@@ -63,7 +63,7 @@ class Pool:
     def _member(self, server: Server, source: Source) -> Member:
         member = self.members.get(server.name)
         if member is None or member.server.url != server.url or member.server.kind != server.kind:
-            return Member(server, source)
+            return Member(server, source, share=None if self.slots.shares is None else 0)
         member.server, member.source = server, source
         return member
 
@@ -91,6 +91,8 @@ class Pool:
         self.catalog = build_catalog(self.members, self._routes.values())
         if names != tuple(self.catalog.entries):
             self.publish(ModelsChanged(tuple(self.catalog.entries)))
+        if self.slots.shares is not None:
+            self.slots.shares.members(self.members.values())
         self.slots.serve_waiters()
 
     def _tell(self, member: Member, before: State) -> None:

@@ -8,7 +8,7 @@
 
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 
@@ -43,17 +43,24 @@ class Stats:
         finished: answered as planned, faults included.
         aborted: left by their client, or ended by a shutdown.
         connections: open now.
+        peak: the most requests at once so far.
     """
 
     started: int = 0
     finished: int = 0
     aborted: int = 0
     connections: int = 0
+    peak: int = 0
 
     @property
     def in_flight(self) -> int:
         """Requests that are waiting for a slot or being answered."""
         return self.started - self.finished - self.aborted
+
+    def start(self) -> None:
+        """Count a request that was understood."""
+        self.started += 1
+        self.peak = max(self.peak, self.in_flight)
 
     def to_json(self) -> bytes:
         """Return all of them as a JSON object."""
@@ -108,6 +115,13 @@ async def serve_sim(
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(trio.serve_listeners, handle, await trio.open_tcp_listeners(port, host=host))
         task_status.started(_url(host, listeners[0].socket.getsockname()[1]))
+
+
+async def serve_builtin(at: Callable[[str], None], *, task_status: trio.TaskStatus[None]) -> None:
+    """Serve trillm's builtin backend on this machine, and tell ``at`` where: after a restart that is another port."""
+    async with trio.open_nursery() as nursery:
+        at(await nursery.start(serve_sim, SimSettings()))
+        task_status.started()
 
 
 def _url(host: str, port: int) -> str:
@@ -206,7 +220,7 @@ class _Conversation:
         acts = script.play(answer, cue)
         at_once = cue.at_once and self.simulator.settings.slots is None
         stats, finished = self.simulator.stats, False
-        stats.started += 1
+        stats.start()
         try:
             # Watching for the client to leave costs a nursery and a task: only what has to wait pays for it.
             finished = await (self._play(acts) if at_once else self._play_watching(acts))
