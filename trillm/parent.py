@@ -11,7 +11,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from functools import partial
 
 import trio
@@ -54,15 +54,14 @@ async def serve_workers(settings: ServeSettings) -> int:
                 site = _Site(settings, _shared_out(opened, settings.workers, sockets))
                 await root.start(supervise, "builtin", partial(serve_builtin, site.builtin_at))
                 await until(first, partial(root.start, site.parent.run))
-                if not first.is_set():
-                    with announced(settings.config, url, site.token):
-                        banner.show(site.parent.banner)
-                        await first.wait()
-                # Or the kernel would go on taking connections for workers that take none.
-                sockets.close()
-                with hard_exit_after(settings.drain_s + 2 * BACKSTOP_S):
-                    await until(second, site.parent.stop)
-                    await site.parent.stop(at_once=True)
+                with announced(settings.config, url, site.token) if site.parent.banner else nullcontext():
+                    banner.show(site.parent.banner)
+                    await first.wait()
+                    # Or the kernel would go on taking connections for workers that take none.
+                    sockets.close()
+                    with hard_exit_after(settings.drain_s + 2 * BACKSTOP_S):
+                        await until(second, site.parent.stop)
+                        await site.parent.stop(at_once=True)
         root.cancel_scope.cancel()
     return 0
 

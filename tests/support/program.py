@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -41,18 +42,22 @@ def cli(config: Path, *arguments: str, check: bool = True) -> subprocess.Complet
 
 @contextmanager
 def serving(
-    folder: Path, *options: str, config: Path | None = None, port: int | None = 0, within_s: float = 15
+    folder: Path, *options: str, config: Path | None = None, port: int | None = 0, before: str = ""
 ) -> Iterator[Program]:
-    """Run ``trillm serve`` until the block ends; then SIGTERM, and it must stop by itself."""
+    """Run ``trillm serve`` until the block ends; then SIGTERM, and it must stop by itself.
+
+    ``before`` is code that is run first, in the same process.
+    """
     config = config or folder / "servers.json"
     log = folder / "trillm.log"
-    command = [sys.executable, "-m", "trillm", "--config", str(config), "serve", *options]
+    program = ["-c", f"{before}; from trillm.cli import main; main()"] if before else ["-m", "trillm"]
+    command = [sys.executable, *program, "--config", str(config), "serve", *options]
     command += [] if port is None else ["--port", str(port)]
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, "NO_COLOR": "1"})
         program = Program(process, config, log)
         try:
-            wait_for(program.run_file.exists, process, log, within_s=within_s)
+            wait_for(program.run_file.exists, process, log)
             yield program
         finally:
             if process.poll() is None:
@@ -63,6 +68,17 @@ def serving(
                 process.kill()
                 process.wait()
                 raise
+
+
+@contextmanager
+def serving_sim(*options):
+    """``trillm sim`` as a subprocess; yields its URL."""
+    command = [sys.executable, "-m", "trillm", "sim", "--port", "0", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            yield re.search(r"http://[\w.:]+", process.stdout.readline())[0]
+        finally:
+            process.terminate()
 
 
 def wait_for(condition, process=None, log=None, within_s: float = 15) -> None:
