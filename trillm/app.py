@@ -6,8 +6,8 @@ Two rings: services, which are needed until the end, and inside them the faces, 
 import gc
 import logging
 import secrets
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -53,18 +53,21 @@ log = logging.getLogger(__name__)
 FAREWELL_S = 1.0
 
 
+Listen = Callable[[], Sequence[Listener]]
+
+
 @frozen
 class Inherited:
     """What one of several workers has from its parent.
 
     Args:
-        listeners: where to accept.
+        listen: opens the sockets to accept from.
         operator_token: one for all.
         builtin_url: where the builtin backend is, one for all.
         link: to the parent, and through it to the others.
     """
 
-    listeners: Sequence[Listener]
+    listen: Listen
     operator_token: str = field(repr=False)
     builtin_url: str
     link: Link
@@ -213,18 +216,27 @@ async def open_server(settings: ServeSettings, inherited: Inherited | None = Non
     Raises:
         ConfigError: the address cannot be bound.
     """
-    async with _listeners(settings, inherited) as listeners:
-        services = Services(settings, inherited)
-        async with trio.open_nursery() as outer:
-            await _start_services(services, outer)
-            with services.connections:
-                async with _open_faces(services, listeners) as server:
-                    yield server
-            outer.cancel_scope.cancel()
+    services = Services(settings, inherited)
+    async with _address(services) as listen, trio.open_nursery() as outer:
+        await _start_services(services, outer)
+        with services.connections:
+            async with _open_faces(services, listen()) as server:
+                yield server
+        outer.cancel_scope.cancel()
 
 
-def _listeners(settings: ServeSettings, inherited: Inherited | None) -> AbstractAsyncContextManager[Sequence[Listener]]:
-    return open_listeners(settings.address) if inherited is None else nullcontext(inherited.listeners)
+@asynccontextmanager
+async def _address(services: Services) -> AsyncIterator[Listen]:
+    """Yield what opens the door's sockets.
+
+    One process alone has them from the start, so that what is wrong with the address is found first. One of several
+    listens when it is ready, because from then on the kernel gives it connections.
+    """
+    if services.inherited is not None:
+        yield services.inherited.listen
+        return
+    async with open_listeners(services.settings.address) as listeners:
+        yield lambda: listeners
 
 
 @asynccontextmanager

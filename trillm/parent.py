@@ -1,8 +1,7 @@
 """``trillm serve --workers``: a parent that serves nobody, and the workers that do.
 
-It opens the sockets, so that what is wrong with an address is found before anybody starts, and keeps them open, so that
-connections that came while a worker was dead wait for the next one. It has the builtin backend, the run file, the
-banner and the signals.
+It opens the sockets first, so that what is wrong with an address is found before anybody starts, and keeps the place. It
+has the builtin backend, the run file, the banner and the signals.
 """
 
 import logging
@@ -10,15 +9,15 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 
 import trio
-from attrs import define, field
+from attrs import define, field, frozen
 
 from trillm import banner, logs
-from trillm.door.listeners import Listener, open_listeners, open_parallel
+from trillm.door.listeners import Listener, Name, open_listeners, reserve
 from trillm.errors import ConfigError
 from trillm.runfile import announced
 from trillm.settings import ServeSettings, server_url
@@ -50,20 +49,48 @@ async def serve_workers(settings: ServeSettings) -> int:
         await root.start(watch_signals, first, second)
         async with open_listeners(settings.address) as opened:
             url = server_url(opened[0].socket, settings)
-            with ExitStack() as sockets:
-                site = _Site(settings, _shared_out(opened, settings.workers, sockets))
+            with _place(opened) as place:
+                site = _Site(settings, place)
                 await root.start(supervise, "builtin", partial(serve_builtin, site.builtin_at))
                 await until(first, partial(root.start, site.parent.run))
                 with announced(settings.config, url, site.token) if site.parent.banner else nullcontext():
                     banner.show(site.parent.banner)
                     await first.wait()
-                    # Or the kernel would go on taking connections for workers that take none.
-                    sockets.close()
                     with hard_exit_after(settings.drain_s + 2 * BACKSTOP_S):
                         await until(second, site.parent.stop)
                         await site.parent.stop(at_once=True)
         root.cancel_scope.cancel()
     return 0
+
+
+@frozen
+class _Place:
+    """Where the workers listen.
+
+    Args:
+        names: addresses at which each has a socket of its own.
+        common: sockets from which all accept.
+    """
+
+    names: Sequence[Name]
+    common: Sequence[socket.socket]
+
+
+@contextmanager
+def _place(opened: Sequence[Listener]) -> Iterator[_Place]:
+    """Decide where the workers listen, and keep it for them.
+
+    Where the kernel balances, each has sockets of its own: a common one wakes them all, and the first takes most. What
+    waits for one that dies is lost, but what comes then goes to the others. A Unix socket is always common.
+    """
+    balanced = [o.socket for o in opened if BALANCES and o.socket.family in (socket.AF_INET, socket.AF_INET6)]
+    names = [(sock.family, sock.getsockname()) for sock in balanced]
+    for sock in balanced:
+        sock.close()  # there can be none that shares beside one that does not
+    with ExitStack() as reserved:
+        for sock in reserve(names):
+            reserved.enter_context(sock)
+        yield _Place(names, [o.socket for o in opened if o.socket not in balanced])
 
 
 @define(eq=False)
@@ -72,28 +99,26 @@ class _Site:
 
     Args:
         settings: of all.
-        listeners: for each worker.
+        place: where they listen.
     """
 
     settings: ServeSettings
-    listeners: Sequence[Sequence[Listener]]
+    place: _Place
     token: str = field(factory=partial(secrets.token_urlsafe, 32), repr=False)
     builtin_url: str = field(default="", init=False)
     parent: Parent = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        descriptors = {listener.socket.fileno() for theirs in self.listeners for listener in theirs}
-        self.parent = Parent(
-            Plan(
-                count=self.settings.workers,
-                # What this process imports, and nothing from the folder it happens to be in.
-                command=[sys.executable, "-P", "-m", "trillm.worker"],
-                environment={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                descriptors=sorted(descriptors),
-                start=self.start,
-                stop_s=self.settings.drain_s + BACKSTOP_S + 1,
-            )
+        plan = Plan(
+            count=self.settings.workers,
+            # What this process imports, and nothing from the folder it happens to be in.
+            command=[sys.executable, "-P", "-m", "trillm.worker"],
+            environment={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            descriptors=[sock.fileno() for sock in self.place.common],
+            start=self.start,
+            stop_s=self.settings.drain_s + BACKSTOP_S + 1,
         )
+        self.parent = Parent(plan)
 
     def builtin_at(self, url: str) -> None:
         """Take in where the builtin backend is now."""
@@ -102,20 +127,6 @@ class _Site:
 
     def start(self, number: int) -> Start:
         """Return a worker's first message."""
-        listeners = [(listener.socket.fileno(), listener.shared) for listener in self.listeners[number - 1]]
-        return Start(number, self.settings.encoded(), self.token, self.builtin_url, listeners)
-
-
-def _shared_out(opened: Sequence[Listener], workers: int, sockets: ExitStack) -> list[list[Listener]]:
-    """Return the listeners of each worker; they are closed with ``sockets``.
-
-    Where the kernel balances, each worker has sockets of its own: all that wake for a common one cost time, and the
-    first of them would take most. A Unix socket is always common.
-    """
-    balanced = [listener for listener in opened if BALANCES and listener.socket.family != socket.AF_UNIX]
-    common = [Listener(sockets.enter_context(o.socket), shared=True) for o in opened if o not in balanced]
-    addresses = [(listener.socket.family, listener.socket.getsockname()) for listener in balanced]
-    for listener in balanced:
-        listener.socket.close()  # the kernel lets none beside one that does not share
-    own = [[sockets.enter_context(sock) for sock in open_parallel(addresses)] for _ in range(workers)]
-    return [[*map(Listener, theirs), *common] for theirs in own]
+        names = [(family, list(name)) for family, name in self.place.names]
+        common = [sock.fileno() for sock in self.place.common]
+        return Start(number, self.settings.encoded(), self.token, self.builtin_url, names, common)

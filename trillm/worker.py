@@ -8,12 +8,13 @@ import logging
 import socket
 import sys
 import traceback
+from functools import partial
 
 import trio
 
 from trillm import logs
 from trillm.app import Inherited, describe, open_server, until_stopped
-from trillm.door.listeners import Listener
+from trillm.door.listeners import Listener, open_parallel
 from trillm.errors import TrillmError
 from trillm.settings import ServeSettings
 from trillm.stop import BACKSTOP_S, hard_exit_at_hang_up, watch_signals
@@ -71,8 +72,9 @@ async def _work(channel: Channel) -> None:
 
 
 def _inherited(start: Start, link: Link) -> Inherited:
-    listeners = [Listener(socket.socket(fileno=number), shared=shared) for number, shared in start.listeners]
-    return Inherited(listeners, start.token, start.builtin_url, link)
+    common = [Listener(socket.socket(fileno=number), shared=True) for number in start.listeners]
+    own = partial(open_parallel, [(family, tuple(name)) for family, name in start.addresses])
+    return Inherited(lambda: [*map(Listener, own()), *common], start.token, start.builtin_url, link)
 
 
 async def _confess(channel: Channel, reason: str) -> None:

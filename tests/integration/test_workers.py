@@ -15,7 +15,7 @@ import httpx
 import pytest
 import trio
 import trustme
-from support.program import Program, cli, serving, serving_sim, wait_for
+from support.program import Program, cli, serving, serving_counted, serving_sim, wait_for
 from support.running import CHAT, NO_LIMITS, chat, events
 
 from trillm.registry.store import Store
@@ -23,6 +23,7 @@ from trillm.registry.store import Store
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is one process on Windows")
 
 WORKERS = 4
+SHORT = CHAT | {"model": "m"}
 
 
 def company(folder: Path, *options: str, **more):
@@ -30,7 +31,7 @@ def company(folder: Path, *options: str, **more):
 
 
 def with_server(folder: Path, url: str, **settings) -> None:
-    document = {"version": 1, "servers": {"gpu": {"url": url, "kind": "builtin", **settings}}}
+    document = {"version": 1, "servers": {"gpu": {"url": url, **{"kind": "builtin"} | settings}}}
     (folder / "servers.json").write_text(json.dumps(document))
 
 
@@ -101,76 +102,77 @@ async def until(condition, within_s: float = 10) -> None:
 # ── limits ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(("limit", "ttft"), [(2, "0.05"), (1, "0.02"), (3, "0")])
-async def test_a_limit_holds_across_workers_and_everybody_is_served(tmp_path, limit, ttft):
-    with serving_sim("--ttft", ttft, "--itl", "0", "--tokens", "4") as url:
-        with_server(tmp_path, url, max_concurrent=limit)
+@pytest.mark.parametrize(("limit", "takes_s"), [(2, 0.05), (1, 0.02), (3, 0.001)])
+async def test_a_limit_holds_across_workers_and_everybody_is_served(tmp_path, limit, takes_s):
+    with serving_counted(takes_s) as (gpu, url):
+        with_server(tmp_path, url, kind="openai", max_concurrent=limit)
         with company(tmp_path, "--chat-budget", "60") as program:
             for _ in range(2):
-                began = time.monotonic()
-                replies = await all_of(program, 40)
+                replies = await all_of(program, 40, SHORT)
                 assert [reply.status_code for reply in replies] == [200] * 40
-                print(f"{time.monotonic() - began:.2f} s")
-            stats = await sim_stats(url)
-            assert stats["peak"] <= limit
-            assert stats["finished"] == 80
+            assert gpu.peak <= limit
+            assert gpu.answered == 80
             assert len(served_by(program)) == WORKERS
 
 
 async def test_a_limit_that_is_changed_is_the_new_one_everywhere(tmp_path):
-    with serving_sim("--ttft", "0.05", "--itl", "0") as url:
-        with_server(tmp_path, url, max_concurrent=1)
+    with serving_counted(0.05) as (gpu, url):
+        with_server(tmp_path, url, kind="openai", max_concurrent=1)
         with company(tmp_path, "--chat-budget", "60") as program:
-            await all_of(program, 10)
-            assert (await sim_stats(url))["peak"] == 1
+            await all_of(program, 10, SHORT)
+            assert gpu.peak == 1
             await trio.to_thread.run_sync(program.cli, "server", "edit", "gpu", "--max-concurrent", "3")
             await trio.sleep(1)
-            replies = await all_of(program, 30)
+            replies = await all_of(program, 30, SHORT)
             assert {reply.status_code for reply in replies} == {200}
-            assert (await sim_stats(url))["peak"] == 3
+            assert gpu.peak == 3
 
 
 async def test_a_slot_that_another_worker_keeps_unused_comes_within_milliseconds(tmp_path):
-    with serving_sim("--ttft", "0", "--itl", "0", "--tokens", "1") as url:
-        with_server(tmp_path, url, max_concurrent=1)
+    with serving_counted(0) as (_, url):
+        with_server(tmp_path, url, kind="openai", max_concurrent=1)
         with company(tmp_path) as program:
             queued = []
             for _ in range(40):
-                reply = await ask(program)
+                reply = await ask(program, SHORT)
                 queued.append(float(re.search(r"queue;dur=([\d.]+)", reply.headers["server-timing"])[1]))
             assert len(served_by(program)) > 1
-            assert sorted(queued)[len(queued) // 2] < 20
-            assert max(queued) < 500  # machines here are shared
+            assert sorted(queued)[len(queued) // 2] < 20  # machines here are shared
+            assert max(queued) < 1000
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="whose a connection is can be read in /proc")
 async def test_what_a_dead_worker_held_is_free_again(tmp_path):
-    with serving_sim("--ttft", "0", "--itl", "0", "--tokens", "2") as url:
-        with_server(tmp_path, url, max_concurrent=1)
+    with serving_counted(0.01) as (gpu, url):
+        with_server(tmp_path, url, kind="openai", max_concurrent=1)
         with company(tmp_path, "--chat-budget", "60") as program:
             outcomes: Counter[int] = Counter()
 
             async def wait() -> None:
                 try:
-                    outcomes[(await ask(program)).status_code] += 1
-                except httpx.RemoteProtocolError:
+                    outcomes[(await ask(program, SHORT)).status_code] += 1
+                except httpx.TransportError:
                     outcomes[0] += 1  # it waited in the worker that is killed
 
-            async with trio.open_nursery() as nursery, client(program) as holder:
-                slow = chat(stream=True, x_sim={"itl_s": 30})
-                async with holder.stream("POST", "/v1/chat/completions", json=slow) as reply:
-                    _, port = reply.extensions["network_stream"].get_extra_info("client_addr")
-                    for _ in range(20):
-                        nursery.start_soon(wait)
-                    await trio.sleep(0.5)
-                    assert not outcomes
-                    os.kill(pid_that_has(program, port), signal.SIGKILL)
-                    with trio.fail_after(10):
-                        while outcomes.total() < 20:
-                            await trio.sleep(0.05)
-            assert outcomes[200] >= 8
+            holder = await trio.open_tcp_stream("127.0.0.1", int(program.url.rpartition(":")[2]))
+            async with trio.open_nursery() as nursery, holder:
+                body = json.dumps(SHORT | {"x_takes_s": 6}).encode()
+                head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
+                await holder.send_all(head.encode() + body)
+                await until(lambda: in_flight(program, 1))
+                for _ in range(20):
+                    nursery.start_soon(wait)
+                await until(lambda: is_waiting(program, 20))
+                assert not outcomes
+                killed = trio.current_time()
+                os.kill(pid_that_has(program, holder.socket.getsockname()[1]), signal.SIGKILL)
+                with trio.fail_after(5):
+                    while outcomes.total() < 20:
+                        await trio.sleep(0.05)
             assert outcomes[200] + outcomes[0] == 20
-            assert (await sim_stats(url))["peak"] == 1
+            assert outcomes[200] >= 8
+            assert trio.current_time() - killed < 5  # before what it held would have ended
+            assert gpu.peak == 2  # a server need not notice that its client is dead, and this one does not
 
 
 def pid_that_has(program: Program, port: int) -> int:
@@ -188,6 +190,10 @@ def pid_that_has(program: Program, port: int) -> int:
 
 async def in_flight(program: Program, count: int) -> bool:
     return (await status(program))["gpu"]["in_flight"] == count
+
+
+async def is_waiting(program: Program, count: int) -> bool:
+    return (await status(program))["gpu"]["waiting"] == count
 
 
 async def status(program: Program) -> dict:
@@ -282,7 +288,7 @@ async def test_a_worker_that_is_killed_is_replaced_and_costs_only_its_own_reques
                 while trio.current_time() < until_s:
                     try:
                         reply = await ask(program, chat(stream=True))
-                    except httpx.RemoteProtocolError:
+                    except httpx.TransportError:
                         outcomes["lost"] += 1
                     else:
                         good = reply.status_code == 200 and events(reply.text)[-1] == "[DONE]"

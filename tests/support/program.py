@@ -6,12 +6,14 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from attrs import frozen
+from attrs import define, field, frozen
 
 
 @frozen
@@ -79,6 +81,67 @@ def serving_sim(*options):
             yield re.search(r"http://[\w.:]+", process.stdout.readline())[0]
         finally:
             process.terminate()
+
+
+@define(eq=False)
+class Counted:
+    """A server that answers chats and knows exactly how many it had at once: a chat counts until it is answered."""
+
+    takes_s: float
+    answered: int = 0
+    peak: int = 0
+    _running: int = 0
+    _lock: threading.Lock = field(factory=threading.Lock)
+
+    def chat(self, takes_s: float | None) -> bytes:
+        with self._lock:
+            self._running += 1
+            self.peak = max(self.peak, self._running)
+        time.sleep(self.takes_s if takes_s is None else takes_s)
+        with self._lock:
+            self._running -= 1
+            self.answered += 1
+        return json.dumps({"object": "chat.completion", "choices": [{"message": {"content": "Hello"}}]}).encode()
+
+
+@contextmanager
+def serving_counted(takes_s: float) -> Iterator[tuple[Counted, str]]:
+    """Run such a server, with a thread for each connection; ``x_takes_s`` in a request is its own time."""
+    counted = Counted(takes_s)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            self.answer(b'{"object": "list", "data": [{"id": "m", "object": "model"}]}')
+
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            self.answer(counted.chat(body.get("x_takes_s")))
+
+        def answer(self, body: bytes):
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+        def handle(self):
+            with suppress(ConnectionError):  # a client that was killed
+                super().handle()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield counted, f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def wait_for(condition, process=None, log=None, within_s: float = 15) -> None:

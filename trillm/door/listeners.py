@@ -8,7 +8,7 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -82,35 +82,51 @@ async def open_tcp(host: str, port: int, *, backlog: int) -> list[socket.socket]
     return [_tuned(socket.socket(fileno=listener.socket.detach())) for listener in opened]
 
 
-def open_parallel(addresses: Sequence[tuple[int, Any]], *, backlog: int = 1024) -> list[socket.socket]:
-    """Listen on sockets that share their port with others such (SO_REUSEPORT): the kernel deals connections out.
+#: Of a TCP socket: its family, and its address as that has it.
+Name = tuple[int, Any]
 
-    Args:
-        addresses: of each its family and its name.
-        backlog: connections that the kernel holds for each.
+
+def open_parallel(names: Sequence[Name], *, backlog: int = 1024) -> list[socket.socket]:
+    """Listen beside others that do the same (SO_REUSEPORT): the kernel deals the connections out.
 
     Raises:
         ConfigError: somebody listens there who does not share.
     """
+    return _each(names, lambda sock, name: _listen(sock, name, backlog))
+
+
+def reserve(names: Sequence[Name]) -> list[socket.socket]:
+    """Return sockets that keep these addresses for :func:`open_parallel`, and get no connections themselves.
+
+    Raises:
+        ConfigError: as there.
+    """
+    return _each(names, _bind)
+
+
+def _each(names: Sequence[Name], prepare: Callable[[socket.socket, Any], None]) -> list[socket.socket]:
     with ExitStack() as undone:
-        opened = [
-            _listening_in_parallel(undone.enter_context(socket.socket(family, socket.SOCK_STREAM)), name, backlog)
-            for family, name in addresses
-        ]
+        opened = [undone.enter_context(socket.socket(family, socket.SOCK_STREAM)) for family, _ in names]
+        for sock, (_, name) in zip(opened, names, strict=True):
+            try:
+                prepare(sock, name)
+            except OSError as exc:
+                raise ConfigError(f"{name[0]}:{name[1]}", _why_not_bound(exc)) from exc
         undone.pop_all()
     return opened
 
 
-def _listening_in_parallel(listening: socket.socket, name: tuple[str, int], backlog: int) -> socket.socket:
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    if listening.family == socket.AF_INET6:
-        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # as Trio does it
-    try:
-        listening.bind(name)
-        listening.listen(backlog)
-    except OSError as exc:
-        raise ConfigError(f"{name[0]}:{name[1]}", _why_not_bound(exc)) from exc
-    return _tuned(listening)
+def _bind(sock: socket.socket, name: Any) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # as Trio does it
+    sock.bind(name)
+
+
+def _listen(sock: socket.socket, name: Any, backlog: int) -> None:
+    _bind(sock, name)
+    sock.listen(backlog)
+    _tuned(sock)
 
 
 def _tuned(listening: socket.socket) -> socket.socket:

@@ -34,14 +34,16 @@ class Start(_Message):
         settings: as the application encodes them.
         token: the operator's.
         builtin_url: where the builtin backend is.
-        listeners: descriptors that were inherited, and whether other workers accept from the same.
+        addresses: where to listen beside the others: a socket's family, and its name as that has it.
+        listeners: descriptors of what was inherited, where all accept from the same.
     """
 
     number: int
     settings: bytes
     token: str
     builtin_url: str
-    listeners: list[tuple[int, bool]]
+    addresses: list[tuple[int, list[str | int]]]
+    listeners: list[int]
 
 
 class Moved(_Message):
