@@ -13,7 +13,7 @@ from functools import partial
 import trio
 
 from trillm import logs
-from trillm.app import Inherited, describe, open_server, until_stopped
+from trillm.app import Inherited, describe, open_server, settle_memory, until_stopped
 from trillm.door.listeners import Listener, open_parallel
 from trillm.errors import TrillmError
 from trillm.settings import ServeSettings
@@ -65,6 +65,7 @@ async def _work(channel: Channel) -> None:
         logs.configure(settings.log_format, settings.log_level, worker=start.number)
         await root.start(watch_signals, first, second)
         async with open_server(settings, _inherited(start, link)) as server:
+            settle_memory()
             link.ready(describe(server))
             await until_stopped(server, first, second)
             await link.last_words(Last(totals.part(server.services.metrics.registry)))
