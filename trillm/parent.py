@@ -1,7 +1,7 @@
 """``trillm serve --workers``: a parent that serves nobody, and the workers that do.
 
-It opens the sockets first, so that what is wrong with an address is found before anybody starts, and keeps the place. It
-has the builtin backend, the run file, the banner and the signals.
+It opens the sockets first, so that what is wrong with an address is found before anybody starts, and keeps the place.
+It has the builtin backend, the run file, the banner and the signals.
 """
 
 import logging

@@ -13,6 +13,9 @@ from trillm.registry.registry import Registry
 #: The name of the status, when a part of it is asked for.
 STATUS = "status"
 
+#: Of each process so many of its newest times to the first token make the percentiles.
+NEWEST = 128
+
 #: Asks all processes for their part of what is named, given this one's; returns theirs and ours.
 Gather = Callable[[str, bytes], Awaitable[Sequence[bytes]]]
 
@@ -22,7 +25,7 @@ _STATES = (State.DISABLED, State.BUSY, State.UP, State.STARTING, State.DOWN)
 
 def part(gateway: Gateway, registry: Registry) -> bytes:
     """Return one process's part of the status: its own, and the times that percentiles are made of."""
-    times = {name: member.first_token.values for name, member in gateway.pool.members.items()}
+    times = {name: member.first_token.values[-NEWEST:] for name, member in gateway.pool.members.items()}
     return msgspec.msgpack.encode((full(gateway, registry), times))
 
 

@@ -6,11 +6,12 @@ does so here already: a worker that hangs costs a bounded number of messages, an
 
 import socket
 from collections.abc import AsyncIterator, Callable, Hashable
+from contextlib import suppress
 
 import trio
 from attrs import define, field
 
-from trillm.workers.messages import Broken, Message, Reader, encoded
+from trillm.workers.messages import Broken, Gone, Message, Reader, encoded
 
 #: Messages that may wait for the line, each about something else: a share for every server, and a few questions.
 MAX_WAITING = 20_000
@@ -50,26 +51,32 @@ class Channel:
         self._woken.set()
 
     async def serve_outbox(self) -> None:
-        """Send what there is to send; never returns.
+        """Send what there is to send, until the other side is gone: what it said last is still to be read.
 
         Raises:
-            Broken: the other side is gone, or has not listened for too long.
+            Broken: it has not listened for too long.
         """
-        while True:
-            await self._woken.wait()
-            self._woken = trio.Event()
-            self.prepare()
-            await self.flush()
+        with suppress(Gone):
+            while True:
+                await self._woken.wait()
+                self._woken = trio.Event()
+                self.prepare()
+                await self.flush()
 
     async def flush(self) -> None:
-        """Send what waits now. Raises as :meth:`serve_outbox`."""
+        """Send what waits now.
+
+        Raises:
+            Gone: the other side is.
+            Broken: it has not listened for too long.
+        """
         if len(self._outbox) > MAX_WAITING:
             raise Broken(f"{len(self._outbox)} messages wait to be sent")
         messages, self._outbox = self._outbox, {}
         try:
             await self.stream.send_all(b"".join(map(encoded, messages.values())))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
-            raise Broken("the other side is gone") from exc
+            raise Gone("the other side is gone") from exc
 
     async def messages(self) -> AsyncIterator[Message]:
         """Yield what the other side tells, until it is gone.

@@ -11,7 +11,7 @@ What is granted and not given back is never more than the server's limit, unless
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from attrs import define, field
 
@@ -81,6 +81,13 @@ class _Book:
             told.update(self.accounts)
         return told
 
+    def shares(self, server: str, holders: Iterable[Holder]) -> Iterator[tuple[int, Share]]:
+        """Yield what each of ``holders`` is to be told, and to which worker that goes."""
+        for holder in holders:
+            worker, portion = holder
+            granted = self.accounts[holder].granted
+            yield worker, Share(server, portion, granted, self.keep_s, len(self.queue))
+
     def _keep_s(self, free: int) -> float:
         if free < 0:
             return 0.0
@@ -119,10 +126,15 @@ class Ledger:
                 book.leave(holder)
             yield from self._settled(server)
 
+    def scarce(self) -> Iterator[tuple[int, Share]]:
+        """Tell everybody how many wait now, where some do: whether it is worth to wait depends on it."""
+        for server, book in self._books.items():
+            if book.keep_s < math.inf:
+                yield from book.shares(server, book.accounts)
+
     def _settled(self, server: str) -> Iterator[tuple[int, Share]]:
         book = self._books[server]
         if not book.accounts:
             del self._books[server]
             return
-        for worker, portion in book.settle():
-            yield worker, Share(server, portion, book.accounts[worker, portion].granted, book.keep_s, len(book.queue))
+        yield from book.shares(server, book.settle())

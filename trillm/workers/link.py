@@ -6,7 +6,6 @@ A worker never outlives the line: what it may do depends on what others do, and 
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
 
 import trio
 from attrs import define, field
@@ -23,14 +22,6 @@ SUM_S = 2.0
 
 class ParentGone(Exception):
     """The parent is dead, or does not make sense any more."""
-
-
-class Server(Limited, Protocol):
-    """A server whose slots are shared out."""
-
-    @property
-    def key(self) -> str:
-        """What all workers know it by."""
 
 
 @define(eq=False)
@@ -52,7 +43,8 @@ class Link:
     serve_waiters: Callable[[], None] = lambda: None
     moved: Callable[[str], None] = lambda _url: None
     parts: dict[str, Callable[[], bytes]] = field(factory=dict)
-    _portions: dict[Server, Portion] = field(factory=dict, init=False)
+    _portions: dict[Limited, Portion] = field(factory=dict, init=False)
+    _numbered: dict[int, Portion] = field(factory=dict, init=False)
     _changed: dict[Portion, None] = field(factory=dict, init=False)
     _numbers: "itertools.count[int]" = field(factory=itertools.count, init=False)
     _sums: dict[int, trio.MemorySendChannel[Sequence[bytes]]] = field(factory=dict, init=False)
@@ -116,15 +108,16 @@ class Link:
 
     # ── shares of slots: what the pool tells ────────────────────────────────────────────────────────────────────
 
-    def members(self, members: Iterable[Server]) -> None:
+    def members(self, members: Iterable[Limited]) -> None:
         """Take in that these are served, and how many slots they have."""
         for member in members:
             if member not in self._portions and member.limit is not None:
-                self._portions[member] = Portion(member.key, next(self._numbers), member)
+                portion = Portion(next(self._numbers), member)
+                self._portions[member] = self._numbered[portion.number] = portion
         self._changed |= dict.fromkeys(self._portions.values())
         self.channel.wake()
 
-    def changed(self, member: Server) -> None:
+    def changed(self, member: Limited) -> None:
         """Take in that a request began to wait, waits no more, or gave its slot back; before anybody else gets it."""
         portion = self._portions.get(member)
         if portion is not None and not portion.quiet:
@@ -133,15 +126,14 @@ class Link:
             self.channel.wake()
 
     def _received(self, share: Share) -> None:
-        for portion in self._portions.values():
-            if portion.number == share.portion:
-                portion.received(share, self.now())
-                self._changed[portion] = None
-                self.serve_waiters()
-                self.channel.wake()
-                return
-        # It crossed the news that there is no such server here any more.
-        self._tell_use(Use(share.server, share.portion, None, share.granted, share.granted))
+        portion = self._numbered.get(share.portion)
+        if portion is None:  # it crossed the news that there is no such server here any more
+            self._tell_use(Use(share.server, share.portion, None, share.granted, share.granted))
+            return
+        portion.received(share, self.now())
+        self._changed[portion] = None
+        self.serve_waiters()
+        self.channel.wake()
 
     def _tell_uses(self) -> None:
         changed, self._changed = self._changed, {}
@@ -149,7 +141,9 @@ class Link:
             use = portion.news(self.now())
             if use is not None:
                 self._tell_use(use)
-        self._portions = {member: portion for member, portion in self._portions.items() if not portion.over}
+            if portion.over:
+                self._portions.pop(portion.member, None)
+                self._numbered.pop(portion.number, None)
 
     def _tell_use(self, use: Use) -> None:
         self.channel.tell(use, about=use.portion)

@@ -11,12 +11,16 @@ import msgspec
 from attrs import define, field
 
 #: Nothing honest is larger: what a worker tells of itself grows with servers x operations.
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 _LENGTH_BYTES = 4
 
 
 class Broken(Exception):
-    """The line carries nothing that could be understood."""
+    """The line is of no more use."""
+
+
+class Gone(Broken):
+    """Nobody is at its other end."""
 
 
 class _Message(msgspec.Struct, tag=True, array_like=True):

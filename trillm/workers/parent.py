@@ -18,14 +18,15 @@ from trillm.supervise import RestartPolicy, supervise
 from trillm.workers import totals
 from trillm.workers.channel import Channel
 from trillm.workers.ledger import Ledger
-from trillm.workers.messages import Ask, Broken, Failed, Last, Moved, Ready, Share, Start, Stop, Sum, Tell, Told, Use
+from trillm.workers.messages import Ask, Broken, Failed, Last, Moved, Ready, Share, Start, Stop, Told, Use
+from trillm.workers.sums import Sums
 
 log = logging.getLogger(__name__)
 
 #: A worker that has closed the line gets so long to end by itself.
 PARTING_S = 2.0
-#: How long a sum waits for the parts of workers that are busy.
-GATHER_S = 0.3
+#: How old what a worker knows of the others' queues may be.
+WAITING_S = 0.25
 #: The first restart is quick: somebody's connections wait for it.
 RESTARTS = RestartPolicy(first_pause_s=0.1)
 
@@ -67,21 +68,6 @@ class _Worker:
 
 
 @define(eq=False)
-class _Gathering:
-    """One sum that is being asked for."""
-
-    what: str
-    missing: set[int]
-    parts: dict[int, bytes] = field(factory=dict)
-    complete: trio.Event = field(factory=trio.Event)
-
-    def without(self, number: int) -> None:
-        self.missing.discard(number)
-        if not self.missing:
-            self.complete.set()
-
-
-@define(eq=False)
 class Parent:
     """See the module's docstring.
 
@@ -96,10 +82,7 @@ class Parent:
     _workers: dict[int, _Worker] = field(factory=dict, init=False)
     _stopping: bool = field(default=False, init=False)
     _buried: trio.Event = field(factory=trio.Event, init=False)
-    #: What is known of what each worker has counted, and what all that are gone had.
-    _counted: dict[int, bytes] = field(factory=dict, init=False)
-    _past: bytes = field(default=totals.NOTHING, init=False)
-    _gatherings: dict[int, _Gathering] = field(factory=dict, init=False)
+    _sums: Sums = field(factory=Sums, init=False)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the workers running until :meth:`stop`; ready when each of them is.
@@ -113,6 +96,7 @@ class Parent:
                 async with trio.open_nursery() as starting:
                     for number in range(1, self.plan.count + 1):
                         starting.start_soon(nursery.start, partial(self._keep, number))
+                nursery.start_soon(self._tell_who_waits)
                 task_status.started()
         except* WorkerFailed as failed:
             raise _first(failed) from failed  # they fail for the same reason
@@ -215,9 +199,7 @@ class Parent:
         self._buried.set()
         self._buried = trio.Event()
         self._share(self.ledger.left(worker.number))
-        self._past = totals.past([self._past, self._counted.pop(worker.number, totals.NOTHING)])
-        for gathering in self._gatherings.values():
-            gathering.without(worker.number)
+        self._sums.left(worker.number)
 
     def _heard(
         self, worker: _Worker, message: object, nursery: trio.Nursery, task_status: trio.TaskStatus[None]
@@ -226,10 +208,9 @@ class Parent:
             case Use():
                 self._share(self.ledger.used(worker.number, message))
             case Ask():
-                self._note(worker, message.what, message.own)
                 nursery.start_soon(self._answer, worker, message)
             case Told():
-                self._told(worker, message)
+                self._sums.told(worker.number, message)
             case Ready():
                 worker.ready.set()
                 self.banner = self.banner or message.banner
@@ -238,44 +219,21 @@ class Parent:
             case Failed():
                 worker.reason = message.reason
             case Last():
-                self._counted[worker.number] = message.part
+                self._sums.counted(worker.number, totals.METRICS, message.part)
+
+    async def _answer(self, asker: _Worker, ask: Ask) -> None:
+        others = {w.number: w.channel for w in self._workers.values() if w is not asker and w.ready.is_set()}
+        asker.channel.tell(await self._sums.gather(asker.number, ask, others))
 
     def _share(self, changes: Iterable[tuple[int, Share]]) -> None:
         for number, share in changes:
             if number in self._workers:
                 self._workers[number].channel.tell(share, about=(share.server, share.portion))
 
-    # ── sums ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _answer(self, asker: _Worker, ask: Ask) -> None:
-        """Gather everybody's parts for one worker."""
-        others = [w for w in self._workers.values() if w is not asker and w.ready.is_set()]
-        gathering = _Gathering(ask.what, {worker.number for worker in others})
-        question = max(self._gatherings, default=0) + 1
-        self._gatherings[question] = gathering
-        try:
-            for worker in others:
-                worker.channel.tell(Tell(question, ask.what))
-            with trio.move_on_after(GATHER_S if others else 0):
-                await gathering.complete.wait()
-        finally:
-            del self._gatherings[question]
-        parts = [ask.own, *gathering.parts.values()]
-        if ask.what == totals.METRICS:
-            # Who does not answer has at least counted what it had.
-            parts = [self._past, *self._counted.values()]
-        asker.channel.tell(Sum(ask.question, parts))
-
-    def _note(self, worker: _Worker, what: str, part: bytes) -> None:
-        if what == totals.METRICS:
-            self._counted[worker.number] = part
-
-    def _told(self, worker: _Worker, told: Told) -> None:
-        gathering = self._gatherings.get(told.question)
-        if gathering is not None:
-            self._note(worker, gathering.what, told.part)
-            gathering.parts[worker.number] = told.part
-            gathering.without(worker.number)
+    async def _tell_who_waits(self) -> None:
+        while True:
+            await trio.sleep(WAITING_S)
+            self._share(self.ledger.scarce())
 
 
 def _first(error: BaseException) -> BaseException:

@@ -31,6 +31,10 @@ class Limited(Protocol):
     removed: bool
 
     @property
+    def key(self) -> str:
+        """What every process knows it by."""
+
+    @property
     def limit(self) -> int | None:
         """How many it may have at once; None: as many as there are."""
 
@@ -43,13 +47,11 @@ class Portion:
     """See the module's docstring.
 
     Args:
-        server: what all workers know it by.
         number: tells it from earlier ones of the same server.
         member: whose slots; its ``share`` is what is held.
         keep_s: see :class:`~trillm.workers.messages.Share`.
     """
 
-    server: str
     number: int
     member: Limited
     keep_s: float = math.inf
@@ -92,7 +94,7 @@ class Portion:
             self._give_back()
         wanted = 0 if gone or not self.member.usable(now) else max(0, self.member.waiting - max(0, self._idle))
         limit = None if gone else self.member.limit
-        use = Use(self.server, self.number, limit, self._granted + wanted, self._returned)
+        use = Use(self.member.key, self.number, limit, self._granted + wanted, self._returned)
         if use == self._told or (wanted and self._says_only_less(use)):
             return None
         self._told = use

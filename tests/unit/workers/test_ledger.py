@@ -114,6 +114,15 @@ def test_servers_do_not_know_of_each_other_and_nothing_is_left_of_one_that_is_go
     assert ledger._books == {}
 
 
+def test_everybody_hears_from_time_to_time_how_many_wait_where_some_do():
+    ledger = Ledger()
+    list(ledger.used(1, Use("idle", 0, 1, 1, 0)))
+    list(ledger.used(1, use(claimed=2)))
+    assert list(ledger.scarce()) == []
+    list(ledger.used(2, use(claimed=3)))
+    assert list(ledger.scarce()) == [(1, Share(GPU, 0, 2, SLICE_S, 3)), (2, Share(GPU, 0, 0, SLICE_S, 3))]
+
+
 # ── both sides, with a line that takes its time ─────────────────────────────────────────────────────────────────
 
 
@@ -128,6 +137,7 @@ class Gpu:
     waiting: int = 0
     removed: bool = False
     up: bool = True
+    key: str = GPU
 
     def usable(self, now: float) -> bool:
         return self.up
@@ -143,7 +153,7 @@ class Worker:
     served: int = 0
 
     def __attrs_post_init__(self):
-        self.portion = Portion(GPU, 0, self.gpu)
+        self.portion = Portion(0, self.gpu)
 
     def serve_waiters(self):
         gpu = self.gpu
