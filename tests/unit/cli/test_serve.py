@@ -1,5 +1,6 @@
 """``trillm serve``: options become settings."""
 
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -19,9 +20,10 @@ def served(monkeypatch):
         given.append(settings)
         return 0
 
-    application = ModuleType("trillm.app")
-    application.serve = serve
-    monkeypatch.setitem(sys.modules, "trillm.app", application)
+    for name, function in (("trillm.app", "serve"), ("trillm.parent", "serve_workers")):
+        application = ModuleType(name)
+        setattr(application, function, serve)
+        monkeypatch.setitem(sys.modules, name, application)
     return given
 
 
@@ -68,6 +70,40 @@ def test_every_option_arrives(cli, tmp_path, served):
 def test_a_unix_socket_alone_is_all_there_is_unless_an_address_is_given_too(cli, store, served, options, settings):
     assert cli("serve", *options).code == 0
     assert served == [ServeSettings(config=store.path, **settings)]
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "workers"),
+    [
+        ((), {}, 1),
+        (("--workers", "3"), {}, 3),
+        ((), {"TRILLM_WORKERS": "4"}, 4),
+        (("--workers", "2"), {"TRILLM_WORKERS": "4"}, 2),
+        (("--workers", "auto"), {}, 6),
+    ],
+)
+def test_workers_are_counted_or_one_for_each_core(cli, store, served, monkeypatch, options, environment, workers):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: range(6), raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert cli("serve", *options).code == 0
+    assert served == [ServeSettings(config=store.path, workers=workers)]
+
+
+@pytest.mark.parametrize("workers", ["0", "-1", "257", "many", "1.5"])
+def test_no_other_number_of_workers_is_taken(cli, workers):
+    refused = cli("serve", "--workers", workers)
+    assert refused.code == 2
+    assert "is neither a number from 1 to 256 nor 'auto'" in refused.err
+
+
+def test_proxies_are_checked_before_anything_starts(cli, store, served, monkeypatch):
+    refused = cli("serve", "--forwarded-allow-ips", "localhost")
+    assert refused.code == 2
+    assert "'localhost' is no address or network" in refused.err
+    monkeypatch.setenv("TRILLM_FORWARDED_ALLOW_IPS", "10.0.0.0/8,unix:")
+    assert cli("serve").code == 0
+    assert served == [ServeSettings(config=store.path, forwarded_allow_ips="10.0.0.0/8,unix:")]
 
 
 @pytest.mark.parametrize("mode", ["999", "rw", "-1", "1777"])
