@@ -68,8 +68,8 @@ def _proxies(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
         "trillm serve --uds /run/trillm/trillm.sock",
     ),
 )
-@click.option("--host", show_default=DEFAULT_HOST, help="The address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65_535), show_default=str(DEFAULT_PORT), help="0: any free one.")
+@click.option("--host", help=f"The address to listen on. [default: {DEFAULT_HOST}]")
+@click.option("--port", type=click.IntRange(0, 65_535), help=f"0: any free one. [default: {DEFAULT_PORT}]")
 @click.option("--uds", type=_PATH, help="Listen on a Unix socket; beside --host or --port if one of them is given.")
 @click.option(
     "--uds-mode", type=_Octal(), default="660", show_default=True, help="Who may connect to it, as for chmod."
