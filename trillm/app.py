@@ -1,11 +1,13 @@
 """Puts the modules together under one root nursery, starts them in order and stops them in the opposite one.
 
-Two rings: services, which are needed until the end, and inside them the faces, which stop first. Nobody imports this.
+Two rings: services, which are needed until the end, and inside them the faces, which stop first. Only the command line
+and :mod:`trillm.worker` import this.
 """
 
 import gc
 import logging
 import secrets
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -51,7 +53,6 @@ log = logging.getLogger(__name__)
 
 #: Of the drain time, what is kept for telling the streams that are still open that this is the end.
 FAREWELL_S = 1.0
-
 
 Listen = Callable[[], Sequence[Listener]]
 
@@ -216,11 +217,12 @@ async def open_server(settings: ServeSettings, inherited: Inherited | None = Non
     Raises:
         ConfigError: the address cannot be bound.
     """
+    tls = settings.tls()
     services = Services(settings, inherited)
     async with _address(services) as listen, trio.open_nursery() as outer:
         await _start_services(services, outer)
         with services.connections:
-            async with _open_faces(services, listen()) as server:
+            async with _open_faces(services, listen(), tls) as server:
                 yield server
         outer.cancel_scope.cancel()
 
@@ -240,7 +242,9 @@ async def _address(services: Services) -> AsyncIterator[Listen]:
 
 
 @asynccontextmanager
-async def _open_faces(services: Services, listeners: Sequence[Listener]) -> AsyncIterator[Server]:
+async def _open_faces(
+    services: Services, listeners: Sequence[Listener], tls: ssl.SSLContext | None
+) -> AsyncIterator[Server]:
     """Run the inner ring: whatever clients are served by."""
     settings = services.settings
     async with (
@@ -250,8 +254,7 @@ async def _open_faces(services: Services, listeners: Sequence[Listener]) -> Asyn
     ):
         services.gateway.pump = Pump(poller) if poller else None
         lane = services.lane(app, poller)
-        limits = DoorSettings(max_connections=settings.max_connections)
-        door = Door(listeners, lane.serve, limits, settings.tls())
+        door = Door(listeners, lane.serve, DoorSettings(max_connections=settings.max_connections), tls)
         services.metrics.gauge("trillm_connections", "Open client connections.", lambda: door.connections)
         await faces.start(lane.serve_deadlines)
         await faces.start(door.run)

@@ -10,7 +10,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import trio
@@ -50,17 +50,23 @@ async def serve_workers(settings: ServeSettings) -> int:
         async with open_listeners(settings.address) as opened:
             url = server_url(opened[0].socket, settings)
             with _place(opened) as place:
-                site = _Site(settings, place)
-                await root.start(supervise, "builtin", partial(serve_builtin, site.builtin_at))
-                await until(first, partial(root.start, site.parent.run))
-                with announced(settings.config, url, site.token) if site.parent.banner else nullcontext():
-                    banner.show(site.parent.banner)
-                    await first.wait()
-                    with hard_exit_after(settings.drain_s + 2 * BACKSTOP_S):
-                        await until(second, site.parent.stop)
-                        await site.parent.stop(at_once=True)
+                await _serve(_Site(settings, place), url, root, first, second)
         root.cancel_scope.cancel()
     return 0
+
+
+async def _serve(site: "_Site", url: str, root: trio.Nursery, first: trio.Event, second: trio.Event) -> None:
+    """Start the workers, and stop them at the ``first`` signal, or at once at the ``second``."""
+    await root.start(supervise, "builtin", partial(serve_builtin, site.builtin_at))
+    await until(first, partial(root.start, site.parent.run))
+    if first.is_set():
+        return  # they were starting, and have been ended
+    with announced(site.settings.config, url, site.token):
+        banner.show(site.parent.banner)
+        await first.wait()
+        with hard_exit_after(site.settings.drain_s + 2 * BACKSTOP_S):
+            await until(second, site.parent.stop)
+            await site.parent.stop(at_once=True)
 
 
 @frozen

@@ -71,8 +71,9 @@ def hard_exit_at_hang_up(descriptor: int, after_s: float) -> None:
 
     def watch() -> None:
         line = select.poll()
-        line.register(descriptor, 0)  # a hang-up is told without being asked for
-        line.poll()
+        line.register(descriptor, select.POLLHUP)  # told without being asked for, but not everywhere
+        while not any(events & ~select.POLLIN for _, events in line.poll()):
+            time.sleep(1)
         time.sleep(after_s)
         _exit()
 

@@ -395,6 +395,21 @@ async def test_a_second_signal_stops_at_once(tmp_path):
             assert not any(map(exists, workers.values()))
 
 
+@pytest.mark.parametrize("after_s", [0.5, 1.0, 1.5, 2.5])
+def test_a_signal_while_workers_start_ends_them(tmp_path, after_s):
+    command = [sys.executable, "-m", "trillm", "--config", str(tmp_path / "s.json"), "serve", "--port", "0"]
+    with subprocess.Popen([*command, "--workers", "3"], stderr=subprocess.PIPE) as process:
+        time.sleep(after_s)
+        program = Program(process, tmp_path / "s.json", tmp_path / "log")
+        workers = workers_of(program)
+        process.send_signal(signal.SIGTERM)
+        process.stderr.read()
+        # Before it has a handler of its own, the signal's is the system's.
+        assert process.wait(20) in (0, -signal.SIGTERM)
+    assert not any(map(exists, workers.values()))
+    assert not program.run_file.exists()
+
+
 @pytest.mark.parametrize("stopped", [False, True])
 def test_a_parent_that_is_killed_leaves_no_process_behind(tmp_path, stopped):
     with company(tmp_path) as program:
