@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 import trio
+from support.program import exists
 
 from trillm.supervise import ModuleFailed
 from trillm.workers import parent as module
@@ -112,14 +113,6 @@ async def test_a_worker_that_dies_or_makes_no_sense_is_replaced(parent, nursery,
     assert "module failed module=worker 1 restart_in_s=0.1" in caplog.text
     await company.stop()
     nursery.cancel_scope.cancel()
-
-
-def exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 async def test_one_that_dies_again_and_again_ends_it(parent, monkeypatch):

@@ -15,7 +15,7 @@ import httpx
 import pytest
 import trio
 import trustme
-from support.program import Program, cli, serving, serving_counted, serving_sim, wait_for
+from support.program import Program, cli, exists, serving, serving_counted, serving_sim, wait_for
 from support.running import CHAT, NO_LIMITS, chat, events
 
 from trillm.registry.store import Store
@@ -45,14 +45,6 @@ def workers_of(program: Program) -> dict[int, int]:
     listed = subprocess.run(["ps", "-e", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
     found = re.findall(rf"^ *(\d+) +{program.process.pid} .*trillm\.worker (\d+) \d+$", listed, re.MULTILINE)
     return {int(number): int(pid) for pid, number in found}
-
-
-def exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def served_by(program: Program) -> Counter[int]:

@@ -42,6 +42,15 @@ def cli(config: Path, *arguments: str, check: bool = True) -> subprocess.Complet
     return subprocess.run(command, capture_output=True, text=True, check=check, timeout=60)
 
 
+def exists(pid: int) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 @contextmanager
 def serving(
     folder: Path, *options: str, config: Path | None = None, port: int | None = 0, before: str = ""

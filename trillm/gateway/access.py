@@ -81,25 +81,20 @@ class Access:
 
     def _check_browser(self, headers: dict[bytes, bytes], peer: Peer) -> None:
         host = headers.get(b"host", b"").decode("latin-1").lower()
-        self._check_host("Host", host)
+        if host and not self._ours(_hostname(host)):
+            raise _not_ours("Host", host)
         proto = ""
         if peer.trusted and b"x-forwarded-host" in headers:
             # Beside Host and not in its place: DNS rebinding comes from this machine too, and could write it.
             host = first(headers[b"x-forwarded-host"])
-            self._check_host("X-Forwarded-Host", host)
+            if host and not self._ours(_hostname(host)):
+                raise _not_ours("X-Forwarded-Host", host)
             proto = first(headers.get(b"x-forwarded-proto", b""))
         origin = headers.get(b"origin")
         if origin is not None and not _same(origin.decode("latin-1").lower(), host, proto):
             raise Forbidden(
                 "Requests from web pages of another origin are refused while there are no keys: "
                 "create one (trillm key create NAME)."
-            )
-
-    def _check_host(self, name: str, host: str) -> None:
-        if host and not self._ours(_hostname(host)):
-            raise Forbidden(
-                f"The {name} {host!r} is not this server's. Call it by its address, name it with --allowed-host, "
-                "or create a key (trillm key create NAME)."
             )
 
     def _ours(self, hostname: str) -> bool:
@@ -126,6 +121,13 @@ def _key_name(keyring: Keyring, token: bytes | None) -> str:
     if record is None:
         raise NotAuthorised("This key is unknown or was revoked.")
     return record.name
+
+
+def _not_ours(name: str, host: str) -> Forbidden:
+    return Forbidden(
+        f"The {name} {host!r} is not this server's. Call it by its address, name it with --allowed-host, "
+        "or create a key (trillm key create NAME)."
+    )
 
 
 def _same(origin: str, host: str, proto: str) -> bool:
