@@ -81,6 +81,8 @@ def test_what_a_dead_worker_held_and_waited_for_is_free_at_once():
     list(ledger.used(1, use(claimed=3)))
     assert told(ledger.left(1)) == {2: (1, SLICE_S), 3: (1, SLICE_S)}
     assert told(ledger.left(7)) == {}
+    # And nobody is granted anything in its place.
+    assert told(ledger.used(2, use(claimed=1, returned=1))) == {2: (1, math.inf), 3: (1, math.inf)}
 
 
 def test_the_lowest_limit_that_anybody_knows_is_the_limit():

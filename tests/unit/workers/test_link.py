@@ -1,5 +1,6 @@
 """Workers' pools and their parent's books together, over lines in memory, under virtual time."""
 
+import math
 from functools import partial
 
 import pytest
@@ -15,7 +16,7 @@ from trillm.pool.pool import Pool
 from trillm.workers.channel import Channel
 from trillm.workers.ledger import Ledger
 from trillm.workers.link import Link, ParentGone
-from trillm.workers.messages import Ask, Moved, Start, Stop, Sum, Told, Use
+from trillm.workers.messages import Ask, Moved, Share, Start, Stop, Sum, Told, Use
 from trillm.workers.sums import Sums
 
 START = Start(1, b"", "token", "", [], [])
@@ -164,6 +165,13 @@ async def test_a_server_that_was_removed_and_added_again_has_its_slots_once(auto
             worker.pool.probed(worker.pool.members["gpu"], found("m"))
         assert await hold(second) == pytest.approx(1, abs=0.1)
     assert await hold(first) < 0.1
+
+
+async def test_a_slot_that_is_granted_for_a_server_that_is_gone_here_goes_back(autojump_clock, company):
+    worker = await company.join()
+    worker.line.tell(Share("gone http://gone", 77, 3, math.inf, 0))
+    await trio.testing.wait_all_tasks_blocked()
+    assert company.heard[-1] == Use("gone http://gone", 77, None, 3, 3)
 
 
 async def test_before_the_first_probe_nobody_knows_whether_there_is_a_limit(autojump_clock, company):
