@@ -1,14 +1,14 @@
 """Puts the modules together under one root nursery, starts them in order and stops them in the opposite one.
 
-Two rings: services, which are needed until the end, and inside them the faces, which stop first. Nobody imports this.
+Two rings: services, which are needed until the end, and inside them the faces, which stop first. Only the command line
+and :mod:`trillm.worker` import this.
 """
 
 import gc
 import logging
 import secrets
-import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -17,15 +17,17 @@ import trio
 from attrs import define, field, frozen
 
 from trillm import banner, logs
+from trillm.api import sums
 from trillm.api.app import Site, build_app
 from trillm.api.mount import Asgi, Mount
 from trillm.api.server import AppServer, open_app_server
-from trillm.door.door import Door, DoorSettings, open_listeners
+from trillm.door.door import Door, DoorSettings
 from trillm.door.lane import Lane, LaneSettings
-from trillm.door.tls import build_context
+from trillm.door.listeners import Address, Listener, open_listeners
 from trillm.gateway.access import Access, own_hosts
 from trillm.gateway.gateway import Gateway
 from trillm.gateway.limits import Limits, limits_of
+from trillm.gateway.proxies import Proxies
 from trillm.gateway.tokens import Issuer
 from trillm.hub import Hub, WhenFull
 from trillm.mcp.house import House, ToolSearch
@@ -35,27 +37,45 @@ from trillm.observe import observe
 from trillm.pool.membership import Membership, serve_discovery
 from trillm.pool.pool import Pool
 from trillm.pool.probe import serve_probes
-from trillm.registry.document import Budgets
+from trillm.registry.document import Budgets, ToolLimits
 from trillm.registry.registry import Registry, RegistryLoaded
 from trillm.registry.store import Store
 from trillm.registry.watch import serve_registry
 from trillm.runfile import announced
-from trillm.settings import ServeSettings
-from trillm.sim.server import serve_sim
-from trillm.sim.settings import SimSettings
-from trillm.stop import hard_exit_after, watch_signals
+from trillm.settings import ServeSettings, server_url
+from trillm.sim.server import serve_builtin
+from trillm.stop import BACKSTOP_S, hard_exit_after, until, watch_signals
 from trillm.supervise import Module, supervise
 from trillm.wire.control import open_control
 from trillm.wire.exchange import Connections
 from trillm.wire.poller import Poller, open_poller
 from trillm.wire.pump import Pump
+from trillm.workers import totals
+from trillm.workers.link import Link
 
 log = logging.getLogger(__name__)
 
 #: Of the drain time, what is kept for telling the streams that are still open that this is the end.
 FAREWELL_S = 1.0
-#: Beyond the drain time, what the process gets before it is ended from outside the event loop.
-BACKSTOP_S = 5.0
+
+Listen = Callable[[], Sequence[Listener]]
+
+
+@frozen
+class Inherited:
+    """What one of several workers has from its parent.
+
+    Args:
+        listen: opens the sockets to accept from.
+        operator_token: one for all.
+        builtin_url: where the builtin backend is, one for all.
+        link: to the parent, and through it to the others.
+    """
+
+    listen: Listen
+    operator_token: str = field(repr=False)
+    builtin_url: str
+    link: Link
 
 
 @define(eq=False)
@@ -63,6 +83,7 @@ class Services:
     """The outer ring's state, before anything runs."""
 
     settings: ServeSettings
+    inherited: Inherited | None = None
     hub: Hub = field(factory=Hub)
     metrics: Metrics = field(factory=Metrics)
     connections: Connections = field(factory=Connections)
@@ -81,10 +102,24 @@ class Services:
         if self.settings.oauth is not None:
             self.issuer = Issuer(self.settings.oauth)
         self.membership = Membership(self.pool)
-        self.gateway = Gateway(self.pool, self.connections, self.limits, self.hub.publish, self.metrics)
+        if self.inherited is not None:
+            self._join(self.inherited)
+        self.gateway = Gateway(
+            self.pool, self.connections, self.limits, self.hub.publish, self.metrics, tool_limits=self.tool_limits
+        )
         # Coalesced: only the newest snapshot is of interest.
         self.hub.subscribe(self.membership.loaded, RegistryLoaded, when_full=WhenFull.COALESCE, size=1)
         observe(self.hub, self.metrics, self.gateway)
+
+    def _join(self, inherited: Inherited) -> None:
+        """Be one of several."""
+        self.operator_token = inherited.operator_token
+        self.pool.slots.shares = link = inherited.link
+        link.serve_waiters = self.pool.slots.serve_waiters
+        link.moved = self.membership.builtin_at
+        link.parts[totals.METRICS] = partial(totals.part, self.metrics.registry)
+        link.parts[sums.STATUS] = lambda: sums.part(self.gateway, self.registry)
+        self.metrics.gauge("trillm_workers", "Processes that serve.", lambda: 1)
 
     def limits(self) -> Limits:
         """Return the budgets in force: the command line's, then the registry's, then the defaults."""
@@ -92,6 +127,10 @@ class Services:
         if self._limits[0] is not registered:
             self._limits = (registered, limits_of(self.settings.budgets, registered))
         return self._limits[1]
+
+    def tool_limits(self) -> ToolLimits:
+        """Return the limits in force of chats that run tools."""
+        return self.registry.snapshot.document.tool_limits
 
     @property
     def access(self) -> Access:
@@ -102,11 +141,13 @@ class Services:
             needs_keys=self.settings.auth,
             hosts=own_hosts(self.settings.host, self.settings.allowed_hosts),
             issuer=self.issuer,
+            proxies=Proxies.parse(self.settings.forwarded_allow_ips),
         )
 
     def site(self) -> Site:
         """Return what the HTTP routes need."""
-        return Site(self.gateway, self.registry, self.access, max_body_bytes=self.settings.max_body_bytes)
+        gather = None if self.inherited is None else self.inherited.link.gather
+        return Site(self.gateway, self.registry, self.access, gather, max_body_bytes=self.settings.max_body_bytes)
 
     def mcp(self) -> AbstractAsyncContextManager[OnUse]:
         """Return the MCP face, which begins when it is first needed."""
@@ -145,23 +186,21 @@ class Server:
 
 
 async def serve(settings: ServeSettings) -> int:
-    """Serve until a signal; return the exit status. What ``trillm serve`` runs."""
+    """Serve in this process until a signal; return the exit status. What ``trillm serve`` runs."""
     logs.configure(settings.log_format, settings.log_level)
     first, second = trio.Event(), trio.Event()
     async with trio.open_nursery() as root:
         await root.start(watch_signals, first, second)
         async with open_server(settings) as server:
-            _settle_memory()
+            settle_memory()
             with announced(settings.config, server.url, server.services.operator_token):
-                banner.show(server.url, server.services.pool, server.services.registry, settings, server.mcp_url)
-                await first.wait()
-                with hard_exit_after(settings.drain_s + BACKSTOP_S):
-                    await _until(second, partial(drain, server, settings.drain_s))
+                banner.show(describe(server))
+                await until_stopped(server, first, second)
         root.cancel_scope.cancel()
     return 0
 
 
-def _settle_memory() -> None:
+def settle_memory() -> None:
     """Let the garbage collector forget what is there for good: modules, classes, code.
 
     Looking through it again and again took a tenth of a request's time, and 50 ms at once in the middle of streams.
@@ -171,20 +210,37 @@ def _settle_memory() -> None:
     gc.set_threshold(10_000, 20, 20)
 
 
+def describe(server: Server) -> str:
+    """Return the banner of a server that answers."""
+    services = server.services
+    return banner.render(server.url, services.pool, services.registry, services.settings, server.mcp_url)
+
+
+async def until_stopped(server: Server, first: trio.Event, second: trio.Event) -> None:
+    """Wait for ``first``, then drain, but no longer than until ``second``."""
+    await first.wait()
+    drain_s = server.services.settings.drain_s
+    with hard_exit_after(drain_s + BACKSTOP_S):
+        await until(second, partial(drain, server, drain_s))
+
+
 @asynccontextmanager
-async def open_server(settings: ServeSettings) -> AsyncIterator[Server]:
+async def open_server(settings: ServeSettings, inherited: Inherited | None = None) -> AsyncIterator[Server]:
     """Run a whole trillm for the time of the block: two of them may run in one process.
+
+    Args:
+        settings: see there.
+        inherited: what it need not make itself, if it is one of several.
 
     Raises:
         ConfigError: the address cannot be bound.
     """
-    tls = build_context(settings.certfile, settings.keyfile) if settings.certfile else None
-    listeners = await open_listeners(settings.host, settings.port, backlog=DoorSettings().backlog)
-    services = Services(settings)
-    async with trio.open_nursery() as outer:
+    tls = settings.tls()
+    services = Services(settings, inherited)
+    async with _address(services) as listen, trio.open_nursery() as outer:
         await _start_services(services, outer)
         with services.connections:
-            async with _open_faces(services, listeners, tls) as server:
+            async with _open_faces(services, listen(), tls) as server:
                 yield server
         outer.cancel_scope.cancel()
 
@@ -202,8 +258,22 @@ async def open_alone(settings: ServeSettings) -> AsyncIterator[OnUse]:
 
 
 @asynccontextmanager
+async def _address(services: Services) -> AsyncIterator[Listen]:
+    """Yield what opens the door's sockets.
+
+    One process alone has them from the start, so that what is wrong with the address is found first. One of several
+    listens when it is ready, because from then on the kernel gives it connections.
+    """
+    if services.inherited is not None:
+        yield services.inherited.listen
+        return
+    async with open_listeners(services.settings.address) as listeners:
+        yield lambda: listeners
+
+
+@asynccontextmanager
 async def _open_faces(
-    services: Services, listeners: list[socket.socket], tls: ssl.SSLContext | None
+    services: Services, listeners: Sequence[Listener], tls: ssl.SSLContext | None
 ) -> AsyncIterator[Server]:
     """Run the inner ring: whatever clients are served by."""
     settings = services.settings
@@ -220,7 +290,7 @@ async def _open_faces(
         await faces.start(lane.serve_deadlines)
         await faces.start(door.run)
         async with _open_mcp_port(settings, mcp, tls) as mcp_url:
-            yield Server(_url(listeners[0], settings), services, door, lane, app, mcp, mcp_url)
+            yield Server(server_url(listeners[0].socket, settings), services, door, lane, app, mcp=mcp, mcp_url=mcp_url)
         faces.cancel_scope.cancel()
 
 
@@ -230,11 +300,10 @@ async def _open_mcp_port(settings: ServeSettings, mcp: OnUse, tls: ssl.SSLContex
     if settings.mcp_port is None:
         yield None
         return
-    listeners = await open_listeners(settings.host, settings.mcp_port, backlog=DoorSettings().backlog)
-    door = Door(listeners, mcp.serve_websocket, DoorSettings(max_connections=settings.max_connections), tls)
-    async with trio.open_nursery() as nursery:
+    async with open_listeners(Address(settings.host, settings.mcp_port)) as listeners, trio.open_nursery() as nursery:
+        door = Door(listeners, mcp.serve_websocket, DoorSettings(max_connections=settings.max_connections), tls)
         await nursery.start(door.run)
-        yield _url(listeners[0], settings).replace("http", "ws", 1) + "/mcp"
+        yield server_url(listeners[0].socket, settings).replace("http", "ws", 1) + "/mcp"
         nursery.cancel_scope.cancel()
 
 
@@ -248,7 +317,10 @@ async def _start_services(services: Services, nursery: trio.Nursery) -> None:
     """Start the outer ring, each module when those it needs are ready."""
     start = partial(_start_module, services, nursery)
     await start("hub", services.hub.serve)
-    await start("builtin", partial(_serve_builtin, services.membership))
+    if services.inherited is None:
+        await start("builtin", partial(serve_builtin, services.membership.builtin_at))
+    else:
+        services.membership.builtin_at(services.inherited.builtin_url)
     await start("registry", partial(serve_registry, services.registry, services.hub.publish))
     # The hub delivers the first snapshot in its own time; what follows needs it now.
     services.membership.loaded(RegistryLoaded(services.registry.snapshot))
@@ -265,13 +337,6 @@ async def _start_module(services: Services, nursery: trio.Nursery, name: str, se
         services.metrics.module_failed(module)
 
     return await nursery.start(partial(supervise, name, serve_module, on_failure=failed))
-
-
-async def _serve_builtin(membership: Membership, *, task_status: trio.TaskStatus[None]) -> None:
-    """Serve the builtin backend, and say where: after a restart that is another port."""
-    async with trio.open_nursery() as nursery:
-        membership.builtin_at(await nursery.start(serve_sim, SimSettings()))
-        task_status.started()
 
 
 async def _serve_control(*, task_status: trio.TaskStatus[object]) -> None:
@@ -297,23 +362,3 @@ async def drain(server: Server, drain_s: float) -> None:
         await server.mcp.finish()
         await server.door.empty.wait()
     server.mcp.abort()
-
-
-async def _until(event: trio.Event, action: Callable[[], Awaitable[None]]) -> None:
-    """Run ``action``, but no longer than until ``event``."""
-    async with trio.open_nursery() as nursery:
-
-        async def watch() -> None:
-            await event.wait()
-            nursery.cancel_scope.cancel()
-
-        nursery.start_soon(watch)
-        await action()
-        nursery.cancel_scope.cancel()
-
-
-def _url(listener: socket.socket, settings: ServeSettings) -> str:
-    port = listener.getsockname()[1]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - not a bind
-    scheme = "https" if settings.certfile else "http"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -151,7 +151,7 @@ class BudgetSpent(TrillmError):
     """The request's latency budget ran out before it was answered.
 
     Args:
-        phase: what the time went into: ``queue``, ``connect``, ``first_token``, ``stall`` or ``total``.
+        phase: what the time went into: ``queue``, ``connect``, ``first_token``, ``tools``, ``stall`` or ``total``.
         budget_s: the limit that ran out, in seconds.
         message: overrides the standard sentence.
     """

@@ -108,3 +108,20 @@ class Keyring:
 
     def __bool__(self) -> bool:
         return self.sealed or bool(self.records)
+
+
+@frozen
+class OAuthSettings:
+    """Whose tokens are taken in place of keys.
+
+    Args:
+        issuer: URL of the authorization server, as its tokens' ``iss`` has it.
+        resource: our own URL, as its tokens' ``aud`` has it.
+        scopes: that a token must have, all of them.
+        admin_scope: that lets its bearer administer.
+    """
+
+    issuer: str
+    resource: str
+    scopes: tuple[str, ...] = ()
+    admin_scope: str = "trillm:admin"

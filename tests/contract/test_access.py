@@ -1,5 +1,7 @@
 """Who is let in."""
 
+import logging
+
 import pytest
 from support.running import Sim, chat
 
@@ -81,3 +83,20 @@ async def test_a_key_is_shown_and_served_only_the_models_it_is_for(tmp_path, run
         ):
             assert refused.status_code == 403
             assert refused.json()["error"]["code"] == "model_not_allowed"
+
+
+async def test_the_log_has_the_client_that_a_proxy_of_ours_asks_for(run_trillm, caplog):
+    asked_for = {"x_forwarded_for": "203.0.113.9"}
+    caplog.set_level(logging.INFO, "trillm.gateway.gateway")
+    async with run_trillm({"one": Sim()}) as trillm:
+        assert (await trillm.post("/v1/chat/completions", chat(), **asked_for)).status_code == 200
+        assert (await trillm.post("/v1/chat/completions", chat())).status_code == 200
+    async with run_trillm({"one": Sim()}, forwarded_allow_ips="192.0.2.1") as trillm:
+        assert (await trillm.post("/v1/chat/completions", chat(), **asked_for)).status_code == 200
+    lines = [record.fields for record in caplog.records if record.getMessage() == "request"]
+    assert [line["client"] for line in lines] == ["203.0.113.9", "127.0.0.1", "127.0.0.1"]
+
+
+async def test_the_page_names_the_address_that_the_proxy_was_called_by(trillm):
+    through = {"x-forwarded-host": "localhost", "x-forwarded-proto": "https"}
+    assert "https://localhost/v1/chat/completions" in (await trillm.client.get("/", headers=through)).text

@@ -12,7 +12,7 @@ from support.mcpclient import hello, raw
 from support.running import Sim, running
 from support.servers import ok
 
-from trillm.gateway.tokens import OAuthSettings
+from trillm.keys import OAuthSettings
 from trillm.registry.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")

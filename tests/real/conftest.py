@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -19,6 +20,7 @@ ARGUMENTS = {
     "rerank": ["-m", "tiny-rerank.gguf", "-a", "tiny-rerank", "--reranking", "-c", "2048", "-np", "4"],
     "vision": ["-m", "tiny-chat.gguf", "--mmproj", "tiny-mmproj.gguf", "-a", "tiny-vision", "-c", "4096", "--jinja"],
 }
+TOOL = ["-m", "tiny-tool.gguf", "-a", "tiny-tool", "-c", "32768", "-np", "2", "--jinja", "--slots"]
 
 
 def pytest_collection_modifyitems(items):
@@ -37,12 +39,27 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def llama(tmp_path_factory):
     """Start a real llama-server for each of its roles; yield their URLs by role."""
-    if not (BINARY.exists() and (MODELS / "tiny-chat.gguf").exists()):
+    with started(ARGUMENTS, tmp_path_factory.mktemp("llama")) as urls:
+        yield urls
+
+
+@pytest.fixture(scope="session")
+def llama_tool(tmp_path_factory):
+    """Start a real llama-server whose model calls a tool whenever it may; yield its URL."""
+    with started({"tool": TOOL}, tmp_path_factory.mktemp("llama")) as urls:
+        yield urls["tool"]
+
+
+@contextmanager
+def started(roles, logs):
+    """Run a llama-server for each role; yield their URLs."""
+    absent = [name for arguments in roles.values() for name in arguments if name.endswith(".gguf")]
+    absent = [name for name in absent if not (MODELS / name).exists()]
+    if not BINARY.exists() or absent:
         pytest.skip("no llama-server: set TRILLM_LLAMA_SERVER and TRILLM_LLAMA_MODELS, see CONTRIBUTING.md")
-    logs = tmp_path_factory.mktemp("llama")
     processes, urls = [], {}
     try:
-        for role, arguments in ARGUMENTS.items():
+        for role, arguments in roles.items():
             port = free_port()
             urls[role] = f"http://127.0.0.1:{port}"
             common = ["--host", "127.0.0.1", "--port", str(port), "--no-webui", "--threads", "1", "--offline"]

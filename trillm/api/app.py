@@ -15,6 +15,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge, RequestTimeout
 
 from trillm import errors
+from trillm.api import sums
 from trillm.api.page import render_page
 from trillm.api.reply import Answer, Connection
 from trillm.gateway import status
@@ -22,10 +23,12 @@ from trillm.gateway.access import Access, Caller
 from trillm.gateway.call import read_call, request_id
 from trillm.gateway.gateway import Gateway
 from trillm.gateway.paths import PATHS
+from trillm.gateway.proxies import UNIX, Peer
 from trillm.gateway.reply import Headers
 from trillm.metrics import CONTENT_TYPE
 from trillm.models import Operation
 from trillm.registry.registry import Registry
+from trillm.workers import totals
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +41,7 @@ class Site:
         gateway: answers calls.
         registry: what is configured, and what is wrong with it.
         access: who may call.
+        gather: asks the other processes, if there are some.
         max_body_bytes: a larger request body is refused with 413.
         body_s: seconds a client may take to send its body.
     """
@@ -45,6 +49,7 @@ class Site:
     gateway: Gateway
     registry: Registry
     access: Access
+    gather: sums.Gather | None = None
     max_body_bytes: int = 64 * 1024 * 1024
     body_s: float = 60.0
 
@@ -71,9 +76,9 @@ def build_app(site: Site) -> QuartTrio:
 
 async def _call(site: Site, operation: Operation) -> Answer:
     headers = wire_headers()
-    caller = site.access.admit(headers)
+    caller = site.access.admit(headers, _peer(site))
     body = await request.get_data(cache=False, as_text=False, parse_form_data=False)
-    call = read_call(operation, headers, body, caller=caller.key, grants=caller.grants)
+    call = read_call(operation, headers, body, caller=caller.key, grants=caller.grants, client=caller.client)
     return Answer(partial(site.gateway.handle, call))
 
 
@@ -82,8 +87,13 @@ def wire_headers() -> Headers:
     return [(name.lower(), value) for name, value in request.scope["headers"]]
 
 
+def _peer(site: Site) -> Peer:
+    client = request.scope["client"]  # None is what Hypercorn makes of a Unix socket's
+    return site.access.proxies.peer(UNIX if client is None else client[0])
+
+
 def _admit(site: Site) -> Caller:
-    return site.access.admit(wire_headers())
+    return site.access.admit(wire_headers(), _peer(site))
 
 
 def _add_models(app: QuartTrio, site: Site) -> None:
@@ -102,7 +112,8 @@ def _add_operator_routes(app: QuartTrio, site: Site) -> None:
     @app.get("/")
     async def page() -> Response:
         shown = not site.registry.snapshot.keyring or _is_operator(site)
-        return Response(render_page(site.gateway.pool, request.host_url, shown=shown), content_type="text/html")
+        base = site.access.base_url(wire_headers(), _peer(site), request.host_url)
+        return Response(render_page(site.gateway.pool, base, shown=shown), content_type="text/html")
 
     @app.get("/.well-known/oauth-protected-resource")
     @app.get("/.well-known/oauth-protected-resource/<path:_resource>")
@@ -128,13 +139,26 @@ def _add_operator_routes(app: QuartTrio, site: Site) -> None:
     @app.get("/metrics")
     async def metrics() -> Response:
         _admit(site)
-        return Response(site.gateway.metrics.exposition(), content_type=CONTENT_TYPE)
+        return Response(await _metrics(site), content_type=CONTENT_TYPE)
 
     @app.get("/trillm/status")
     async def full_status() -> Response:
         if not _admit(site).is_operator:
             raise errors.Forbidden("Only the command line of the account that runs trillm may see this.")
-        return _json(status.full(site.gateway, site.registry))
+        return _json(await _status(site))
+
+
+async def _metrics(site: Site) -> bytes:
+    metrics = site.gateway.metrics
+    if site.gather is None:
+        return metrics.exposition()
+    return totals.exposition(await site.gather(totals.METRICS, totals.part(metrics.registry)))
+
+
+async def _status(site: Site) -> dict[str, Any]:
+    if site.gather is None:
+        return status.full(site.gateway, site.registry)
+    return sums.summed(await site.gather(sums.STATUS, sums.part(site.gateway, site.registry)))
 
 
 def _is_operator(site: Site) -> bool:

@@ -19,6 +19,7 @@ from hypercorn.utils import wrap_app
 
 from trillm.api.mount import Asgi
 from trillm.wire.net import Replayed
+from trillm.wire.screen import Screened
 
 KEEP_ALIVE_S = 60.0
 MAX_HEAD_BYTES = 64 * 1024
@@ -46,8 +47,10 @@ async def open_app_server(app: Asgi) -> AsyncIterator[AppServer]:
     lifespan = Lifespan(wrapped, config, {})
 
     async def serve_connection(stream: trio.abc.Stream, read: bytes) -> None:
-        replayed: Any = Replayed(stream, read)  # all of trio.SSLStream that Hypercorn uses
-        await TCPServer(wrapped, config, context, ConnectionState({}), replayed).run()
+        shown: Any = Replayed(stream, read)  # all of trio.SSLStream that Hypercorn uses
+        if not (isinstance(stream, trio.SSLStream) and stream.selected_alpn_protocol() == "h2"):
+            shown = Screened(shown)
+        await TCPServer(wrapped, config, context, ConnectionState({}), shown).run()
 
     async with trio.open_nursery() as nursery:
         await nursery.start(lifespan.handle_lifespan)

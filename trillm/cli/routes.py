@@ -43,17 +43,33 @@ def command() -> None:
     shell_complete=completing(_target_names),
     help="Who answers when none of those can; repeated, in this order.",
 )
+@click.option(
+    "--mcp-server",
+    "mcp_servers",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completing(lambda store: list(store.read().mcp_servers)),
+    help="An MCP server whose tools are run in every chat; repeated, several.",
+)
 @budget_options
 @click.option("--replace", is_flag=True, help="Replace the route of that name.")
 @store_option
 def add(
-    store: Store, name: str, *, to: tuple[str, ...], fallback: tuple[str, ...], replace: bool, **budgets: Any
+    store: Store,
+    name: str,
+    *,
+    to: tuple[str, ...],
+    fallback: tuple[str, ...],
+    mcp_servers: tuple[str, ...],
+    replace: bool,
+    **budgets: Any,
 ) -> None:
     """Make a route."""
     route = Route(
         name,
         to=_targets("--to", to),
         fallback=_targets("--fallback", fallback),
+        mcp_servers=mcp_servers,
         budgets=Budgets(**{kind: budgets[f"{kind}_budget"] for kind in BUDGETS}),
     )
 
@@ -98,6 +114,7 @@ def show(store: Store, name: str, *, as_json: bool) -> None:
         ("to", _join(route.to)),
         ("fallback", _join(route.fallback)),
         ("budgets", budgets),
+        ("mcp", ", ".join(route.mcp_servers)),
     ):
         say(f"{label:<8}  {value or NOTHING}")
     return None

@@ -21,6 +21,7 @@ from trillm.gateway.access import Access
 from trillm.gateway.call import read_call, request_id
 from trillm.gateway.gateway import Gateway, send_error
 from trillm.gateway.paths import PATHS
+from trillm.gateway.proxies import UNIX, UNKNOWN, Peer
 from trillm.gateway.reply import ClientLeft, Reply
 from trillm.wire import answer
 from trillm.wire.http_request import HttpRequest
@@ -101,7 +102,7 @@ class Lane:
             await self.hand_over(stream, b"")
             return
         not_ours = b""
-        conversation = _Conversation(self, stream)
+        conversation = _Conversation(self, stream, self.access.proxies.peer(peer_address(stream)))
         self._conversations.add(conversation)
         try:
             with conversation.scope:
@@ -147,6 +148,7 @@ class _Conversation:
     Args:
         lane: what all connections share.
         stream: to the client.
+        peer: who it is, or the proxy before it.
         scope: cancelled to end the connection.
         deadline: when what it waits for now is to be there, on Trio's clock.
         idle: whether it waits for a request.
@@ -156,6 +158,7 @@ class _Conversation:
 
     lane: Lane
     stream: trio.abc.Stream
+    peer: Peer = UNKNOWN
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     deadline: float = math.inf
     idle: bool = False
@@ -249,11 +252,18 @@ class _Conversation:
         reply = LaneReply(self.stream, closing=not head.keep_alive or self.lane.closing)
         self.deadline = math.inf
         try:
-            caller = self.lane.access.admit(head.headers)
+            caller = self.lane.access.admit(head.headers, self.peer)
             body = await self._read_body(head)
             if body is None:
                 return False
-            call = read_call(_OPERATIONS[head.path], head.headers, body, caller=caller.key, grants=caller.grants)
+            call = read_call(
+                _OPERATIONS[head.path],
+                head.headers,
+                body,
+                caller=caller.key,
+                grants=caller.grants,
+                client=caller.client,
+            )
         except TrillmError as error:
             return await self._refuse(error, head)
         await self._handle(call, reply, self.lane.gateway)
@@ -362,3 +372,15 @@ def _with_room(body: BytesIO, size: int) -> BytesIO:
 def wants_websocket(head: RequestHead) -> bool:
     """Tell whether a request asks to become a WebSocket. Any other upgrade may be ignored (RFC 9110 §7.8)."""
     return head.upgrade and (head.get(b"upgrade") or b"").lower() == b"websocket"
+
+
+def peer_address(stream: trio.abc.Stream) -> str | None:
+    """Return the IP address at the other end, or ``unix:``; None: it is gone already, or was never on a network."""
+    raw = transport(stream)
+    if not isinstance(raw, RawStream):
+        return None
+    try:
+        name = raw.socket.getpeername()
+    except OSError:
+        return None
+    return name[0] if isinstance(name, tuple) else UNIX

@@ -12,9 +12,10 @@ import socket
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from trillm.errors import Forbidden, ModelNotAllowed, NotAuthorised
+from trillm.gateway.proxies import NOBODY, UNKNOWN, Peer, Proxies, first
 from trillm.gateway.tokens import Issuer
 from trillm.keys import EVERYTHING, PREFIX, Grants, KeyRecord, Keyring
 
@@ -29,12 +30,14 @@ class Caller:
             lets in while there are no keys.
         grants: what it may use.
         expires: when it is to show a new token, in seconds since 1970; never for keys.
+        client: the address it asks from, as far as that is known.
     """
 
     key: str | None = None
     is_operator: bool = False
     grants: Grants = EVERYTHING
     expires: float = math.inf
+    client: str | None = None
 
     @property
     def is_admin(self) -> bool:
@@ -56,6 +59,7 @@ class Access:
         needs_keys: False is ``--no-auth``: keys are ignored.
         hosts: names in ``Host`` that are ours too, lower case.
         issuer: whose tokens are taken beside keys, if anybody's.
+        proxies: who is believed for whom it asks.
     """
 
     keyring: Callable[[], Keyring]
@@ -63,9 +67,10 @@ class Access:
     needs_keys: bool = True
     hosts: frozenset[str] = frozenset()
     issuer: Issuer | None = None
+    proxies: Proxies = NOBODY
 
-    def admit(self, headers: Sequence[tuple[bytes, bytes]]) -> Caller:
-        """Return who sent a request with these headers (lower-case names).
+    def admit(self, headers: Sequence[tuple[bytes, bytes]], peer: Peer = UNKNOWN) -> Caller:
+        """Return who sent a request with these headers (lower-case names) on a connection of ``peer``.
 
         Raises:
             NotAuthorised: a key is needed and this is none.
@@ -73,35 +78,49 @@ class Access:
                 is good, but not for this.
         """
         known = dict(headers)
+        client = peer.address
+        if peer.trusted and b"x-forwarded-for" in known:
+            client = self.proxies.client(peer, headers)
         token = _token(known)
         if token is not None and hmac.compare_digest(token, self.operator_token.encode()):
-            return OPERATOR
+            return evolve(OPERATOR, client=client)
         keyring = self.keyring()
         if self.issuer is not None and self.needs_keys and not _is_key(token):
-            return _bearer(self.issuer, token)
+            return _bearer(self.issuer, token, client)
         if self.needs_keys and keyring:
             record = _record(keyring, token)
-            return Caller(key=record.name, grants=record.grants)
-        self._check_browser(known)
-        return Caller(is_operator=True)
+            return Caller(record.name, grants=record.grants, client=client)
+        self._check_browser(known, peer)
+        return Caller(is_operator=True, client=client)
+
+    def base_url(self, headers: Sequence[tuple[bytes, bytes]], peer: Peer, direct: str) -> str:
+        """Return how the client knows this server, ending in a slash: ``direct``, unless a proxy tells better."""
+        known = dict(headers) if peer.trusted else {}
+        scheme, _, rest = direct.partition("://")
+        host = first(known.get(b"x-forwarded-host", b"")) or rest.rstrip("/")
+        return f"{first(known.get(b'x-forwarded-proto', b'')) or scheme}://{host}/"
 
     def renew(self, caller: Caller) -> Caller | None:
         """Return what ``caller``, who was admitted before, is by the keys as they are now; None if nobody any more."""
         keyring = self.keyring()
-        if caller == OPERATOR or caller.expires != math.inf or not (self.needs_keys and keyring):
+        if (caller.is_operator and caller.is_admin) or caller.expires != math.inf or not (self.needs_keys and keyring):
             return caller
         record = next((record for record in keyring.records if record.name == caller.key), None)
-        return None if record is None else Caller(key=record.name, grants=record.grants)
+        return None if record is None else Caller(record.name, grants=record.grants, client=caller.client)
 
-    def _check_browser(self, headers: dict[bytes, bytes]) -> None:
+    def _check_browser(self, headers: dict[bytes, bytes], peer: Peer) -> None:
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if host and not self._ours(_hostname(host)):
-            raise Forbidden(
-                f"The Host {host!r} is not this server's. Call it by its address, name it with --allowed-host, "
-                "or create a key (trillm key create NAME)."
-            )
+            raise _not_ours("Host", host)
+        proto = ""
+        if peer.trusted and b"x-forwarded-host" in headers:
+            # Beside Host and not in its place: DNS rebinding comes from this machine too, and could write it.
+            host = first(headers[b"x-forwarded-host"])
+            if host and not self._ours(_hostname(host)):
+                raise _not_ours("X-Forwarded-Host", host)
+            proto = first(headers.get(b"x-forwarded-proto", b""))
         origin = headers.get(b"origin")
-        if origin is not None and not _same(origin.decode("latin-1").lower(), host):
+        if origin is not None and not _same(origin.decode("latin-1").lower(), host, proto):
             raise Forbidden(
                 "Requests from web pages of another origin are refused while there are no keys: "
                 "create one (trillm key create NAME)."
@@ -143,16 +162,28 @@ def _is_key(token: bytes | None) -> bool:
     return token is not None and token.startswith(PREFIX.encode())
 
 
-def _bearer(issuer: Issuer, token: bytes | None) -> Caller:
+def _bearer(issuer: Issuer, token: bytes | None, client: str | None) -> Caller:
     if token is None:
         raise NotAuthorised(f"A token is needed, of {issuer.settings.issuer}: send 'authorization: Bearer TOKEN'.")
     bearer = issuer.read(token.decode("latin-1"))
-    return Caller(f"oauth:{bearer.subject}", grants=Grants(admin=bearer.is_admin), expires=bearer.expires)
+    grants = Grants(admin=bearer.is_admin)
+    return Caller(f"oauth:{bearer.subject}", grants=grants, expires=bearer.expires, client=client)
 
 
-def _same(origin: str, host: str) -> bool:
-    """Tell whether a page of ``origin`` (``scheme://host[:port]``, or ``null``) comes from ``host``."""
-    return bool(host) and origin.partition("://")[2] == host
+def _not_ours(name: str, host: str) -> Forbidden:
+    return Forbidden(
+        f"The {name} {host!r} is not this server's. Call it by its address, name it with --allowed-host, "
+        "or create a key (trillm key create NAME)."
+    )
+
+
+def _same(origin: str, host: str, proto: str) -> bool:
+    """Tell whether a page of ``origin`` (``scheme://host[:port]``, or ``null``) comes from ``host``.
+
+    By ``proto``, if that is known.
+    """
+    scheme, _, name = origin.partition("://")
+    return bool(host) and name == host and proto in ("", scheme)
 
 
 @lru_cache(maxsize=256)

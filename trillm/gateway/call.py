@@ -24,6 +24,9 @@ FORWARDED = frozenset({b"traceparent", b"tracestate", b"baggage", b"openai-beta"
 #: No model is called anything longer, and what a caller calls it goes into the log.
 MAX_MODEL_CHARS = 1000
 
+#: Tools without these bytes are no MCP server's. (Written with ``\\u`` escapes it is not recognised.)
+_MCP = b'"mcp"'
+_NO = frozenset({b"", b"0", b"false"})
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _bits = random.Random().getrandbits  # noqa: S311 - unique, no secret; the system's own cost ten times as much
 
@@ -41,7 +44,10 @@ class Call:
         budget_s: seconds the caller gives (``x-trillm-budget``), or None.
         caller: the name of the key used, or None.
         grants: what the caller may use.
+        client: the address it came from, if that is known.
         forwarded: headers for the backend.
+        mcp: whether its tools seem to be, some of them, those of MCP servers.
+        tool_steps: whether the caller wants to see these run (``x-trillm-tool-steps``).
         received: ``trio.current_time()`` when the request had arrived.
     """
 
@@ -53,7 +59,10 @@ class Call:
     budget_s: float | None = None
     caller: str | None = None
     grants: Grants = EVERYTHING
+    client: str | None = None
     forwarded: Headers = field(factory=list, repr=False)
+    mcp: bool = False
+    tool_steps: bool = False
     received: float = field(factory=trio.current_time)
 
 
@@ -69,6 +78,7 @@ class _Peek(msgspec.Struct):
 
 class _Chat(_Peek, kw_only=True):
     messages: msgspec.Raw
+    tools: msgspec.Raw = msgspec.Raw(b"")
 
 
 class _Completions(_Peek, kw_only=True):
@@ -105,6 +115,7 @@ def read_call(
     *,
     caller: str | None = None,
     grants: Grants = EVERYTHING,
+    client: str | None = None,
 ) -> Call:
     """Make a call of a request's headers (lower-case names) and its whole body.
 
@@ -124,7 +135,10 @@ def read_call(
         budget_s=_budget(known.get(b"x-trillm-budget")),
         caller=caller,
         grants=grants,
+        client=client,
         forwarded=[(name, known[name]) for name in FORWARDED.intersection(known)],
+        mcp=operation is Operation.CHAT and bytes(peek.tools).rfind(_MCP) >= 0,  # half of what "in" takes
+        tool_steps=known.get(b"x-trillm-tool-steps", b"0") not in _NO,
     )
 
 

@@ -32,8 +32,13 @@ from trillm.gateway.journey import Journey, Outcome, RequestFinished, count
 from trillm.gateway.limits import Limits, open_budget
 from trillm.gateway.reply import ClientLeft, Headers, Reply
 from trillm.gateway.retry import Attempts, RetryTokens
+from trillm.gateway.tools.asked import read_asked
+from trillm.gateway.tools.loop import ToolLoop
+from trillm.gateway.tools.source import NoTools, ToolSource
 from trillm.metrics import Metrics
+from trillm.models import Operation
 from trillm.pool.pool import Pool
+from trillm.registry.document import ToolLimits
 from trillm.wire.exchange import Connections
 from trillm.wire.pump import Pump
 
@@ -64,6 +69,8 @@ class Gateway:
         publish: where :class:`RequestFinished` goes.
         metrics: what is counted.
         pump: carries streams; without one each is carried by its own task.
+        tools: the MCP servers whose tools chats may have run.
+        tool_limits: returns the limits of that.
     """
 
     pool: Pool
@@ -72,6 +79,8 @@ class Gateway:
     publish: Callable[[object], None]
     metrics: Metrics
     pump: Pump | None = None
+    tools: ToolSource = field(factory=NoTools)
+    tool_limits: Callable[[], ToolLimits] = ToolLimits
     stopping: bool = field(default=False, init=False)
     _running: dict[Budget, Reply] = field(factory=dict, init=False, repr=False)
     _retry_tokens: RetryTokens = field(factory=RetryTokens, init=False, repr=False)
@@ -121,13 +130,21 @@ class Gateway:
         try:
             self._running[budget] = reply
             with budget.spend():
-                whole = await dispatch.run()
+                whole = await self._with_tools(dispatch).run()
             if whole is not None:
                 # The time to send it is the caller's own.
                 journey.status = whole.status
                 await whole.send(reply)
         finally:
             del self._running[budget]
+
+    def _with_tools(self, dispatch: Dispatch) -> Dispatch | ToolLoop:
+        """Return what answers a call: after one quick look the dispatch itself, unless tools are asked for."""
+        call, servers = dispatch.call, dispatch.entry.mcp_servers
+        if not (call.mcp or servers) or call.operation is not Operation.CHAT:
+            return dispatch
+        asked = read_asked(call.body, servers, self.tools)
+        return dispatch if asked is None else ToolLoop(dispatch, asked, self.tools, self.tool_limits())
 
     async def _answer_error(self, call: Call, reply: Reply, error: TrillmError, journey: Journey) -> None:
         """Say what went wrong, in the way that the reply still allows."""

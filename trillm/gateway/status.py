@@ -1,6 +1,7 @@
 """What trillm says about itself: the model list, readiness, and the whole state for its own command line."""
 
 import time
+from collections.abc import Collection
 from typing import Any
 
 from trillm import __version__
@@ -9,6 +10,7 @@ from trillm.gateway.gateway import Gateway
 from trillm.keys import EVERYTHING, Grants
 from trillm.models import Model
 from trillm.pool.catalog import Catalog, Entry
+from trillm.pool.latency import percentile
 from trillm.pool.member import Member, State
 from trillm.pool.pool import Pool
 from trillm.registry.registry import Registry
@@ -113,9 +115,16 @@ def _server(member: Member, now: float) -> dict[str, Any]:
         "in_flight": member.in_flight,
         "limit": member.limit,
         "waiting": member.waiting,
-        "first_token_p50_ms": _ms(member.first_token.percentile(0.50)),
-        "first_token_p95_ms": _ms(member.first_token.percentile(0.95)),
+        **first_token(member.first_token.values),
         "last_error": member.last_error,
+    }
+
+
+def first_token(values_s: Collection[float]) -> dict[str, float | None]:
+    """Return what is shown of times to the first token, in seconds."""
+    return {
+        "first_token_p50_ms": _ms(percentile(values_s, 0.50)),
+        "first_token_p95_ms": _ms(percentile(values_s, 0.95)),
     }
 
 

@@ -12,6 +12,7 @@ import trio
 from attrs import define, field, frozen
 
 from trillm.errors import Forbidden, NotAuthorised, UpstreamFailed
+from trillm.keys import OAuthSettings
 from trillm.wire.control import Control
 
 log = logging.getLogger(__name__)
@@ -32,23 +33,6 @@ class InsufficientScope(Forbidden):
     """The token is good but not for this."""
 
     code = "insufficient_scope"
-
-
-@frozen
-class OAuthSettings:
-    """What tokens are taken.
-
-    Args:
-        issuer: URL of the authorization server, as its tokens' ``iss`` has it.
-        resource: our own URL, as its tokens' ``aud`` has it.
-        scopes: that a token must have, all of them.
-        admin_scope: that lets its bearer administer.
-    """
-
-    issuer: str
-    resource: str
-    scopes: tuple[str, ...] = ()
-    admin_scope: str = "trillm:admin"
 
 
 @frozen

@@ -29,6 +29,7 @@ class Entry:
         capabilities: what any of those servers says it can do; empty when none tells.
         budgets: the route's own, if it is one.
         is_route: whether an operator made this name.
+        mcp_servers: whose tools a route adds to its chats.
         server_budgets: of its servers, each once.
     """
 
@@ -37,6 +38,7 @@ class Entry:
     capabilities: frozenset[Capability] = frozenset()
     budgets: Budgets = _NO_BUDGETS
     is_route: bool = False
+    mcp_servers: tuple[str, ...] = ()
     server_budgets: tuple[Budgets, ...] = field(init=False)
 
     @server_budgets.default
@@ -137,7 +139,8 @@ def _bare_names(members: Iterable[Member]) -> dict[str, Entry]:
 def _route_entry(route: Route, members: Mapping[str, Member]) -> Entry:
     primary, fallback = _candidates(route.to, members), _candidates(route.fallback, members)
     plan = Plan(route.name, primary, fallback)
-    return Entry(route.name, plan, _capabilities(plan.candidates), route.budgets, is_route=True)
+    can = _capabilities(plan.candidates)
+    return Entry(route.name, plan, can, route.budgets, is_route=True, mcp_servers=route.mcp_servers)
 
 
 def _candidates(targets: Iterable[Target], members: Mapping[str, Member]) -> tuple[Candidate, ...]:

@@ -13,15 +13,16 @@ from trillm.registry.entries import INHERIT, Budgets, Route, Server, Target
 from trillm.registry.fields import extra_field, frozen_mapping, read_fields, section
 from trillm.registry.mcpentries import McpServer
 from trillm.registry.prompts import Prompt
+from trillm.registry.toollimits import ToolLimits
 
-__all__ = ["VERSION", "Budgets", "Document", "McpServer", "Route", "Server", "Target"]
+__all__ = ["VERSION", "Budgets", "Document", "McpServer", "Route", "Server", "Target", "ToolLimits"]
 
 VERSION = 1
 
 
 @frozen
 class Document:
-    """The whole file. Every server a route names is in it.
+    """The whole file. Every server a route names is in it, LLM or MCP.
 
     Args:
         version: of the file's shape.
@@ -30,6 +31,7 @@ class Document:
         routes: by name.
         mcp_servers: upstream MCP servers, by name.
         prompts: what MCP clients are offered as prompts, by name.
+        tool_limits: of chats that run tools.
         extra: fields not known to this version.
     """
 
@@ -39,6 +41,7 @@ class Document:
     routes: Mapping[str, Route] = field(factory=dict, converter=frozen_mapping)
     mcp_servers: Mapping[str, McpServer] = field(factory=dict, converter=frozen_mapping)
     prompts: Mapping[str, Prompt] = field(factory=dict, converter=frozen_mapping)
+    tool_limits: ToolLimits = ToolLimits()  # noqa: RUF009 - a frozen value
     extra: Mapping[str, Any] = extra_field()
 
     def __attrs_post_init__(self) -> None:
@@ -46,6 +49,9 @@ class Document:
             for where, target in route.targets().items():
                 if target.server not in self.servers:
                     raise ConfigError(where, f"no server named {target.server!r}")
+            for i, name in enumerate(route.mcp_servers):
+                if name not in self.mcp_servers:
+                    raise ConfigError(f"{route.where}.mcp_servers[{i}]", f"no MCP server named {name!r}")
 
     def with_server(self, server: Server) -> "Document":
         """Return a document with ``server`` added, or in the place of the one of its name."""
@@ -71,7 +77,10 @@ class Document:
         return evolve(self, mcp_servers={**self.mcp_servers, server.name: server})
 
     def without_mcp_server(self, name: str) -> "Document":
-        """Return a document without MCP server ``name``."""
+        """Return a document without MCP server ``name``; refused while a route needs it."""
+        for route in self.routes.values():
+            if name in route.mcp_servers:
+                raise ConfigError(f"mcp_servers.{name}", f"route {route.name!r} needs it, change that first")
         return evolve(self, mcp_servers=_without(self.mcp_servers, name, "mcp_server"))
 
     @classmethod
@@ -91,6 +100,8 @@ class Document:
         }
         if "budgets" in arguments:
             arguments["budgets"] = Budgets.from_json(arguments["budgets"])
+        if "tool_limits" in arguments:
+            arguments["tool_limits"] = ToolLimits.from_json(arguments["tool_limits"])
         return cls(**arguments)
 
     def to_json(self) -> dict[str, Any]:
@@ -102,6 +113,7 @@ class Document:
             "routes": {name: route.to_json() for name, route in self.routes.items()},
             "mcp_servers": {name: server.to_json() for name, server in self.mcp_servers.items()},
             "prompts": {name: prompt.to_json() for name, prompt in self.prompts.items()},
+            "tool_limits": self.tool_limits.to_json(),
         }
         return {key: value for key, value in sections.items() if value} | dict(self.extra)
 

@@ -140,6 +140,7 @@ class Route:
         name: what callers ask for.
         to: chosen among by load, at least one.
         fallback: tried in order when none of those can.
+        mcp_servers: whose tools are offered and run in every chat.
         budgets: of its own.
         extra: fields not known to this version.
     """
@@ -147,6 +148,7 @@ class Route:
     name: str = field(validator=checks.name(also="._-:/@+", most=127))
     to: tuple[Target, ...] = field(validator=checks.must(bool, "needs at least one server/model"))
     fallback: tuple[Target, ...] = ()
+    mcp_servers: tuple[str, ...] = field(default=(), validator=checks.texts)
     budgets: Budgets = INHERIT
     extra: Mapping[str, Any] = extra_field()
 

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from trillm.errors import ConfigError
 from trillm.models import Operation
-from trillm.registry.document import Budgets, Document, McpServer, Route, Server, Target
+from trillm.registry.document import Budgets, Document, McpServer, Route, Server, Target, ToolLimits
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,9}", fullmatch=True)
 seconds = st.none() | st.floats(min_value=0.001, max_value=86_400) | st.integers(1, 86_400)
@@ -60,18 +60,36 @@ mcp = st.builds(
     cwd=st.none() | texts,
     **mcp_fields,
 )
+limits = st.builds(ToolLimits, turns=st.integers(1, 99), call_s=st.floats(0.1, 100), extra=extras)
 
 
 @st.composite
 def documents(draw):
     known = {server.name: server for server in draw(st.lists(servers, max_size=4))}
     routes = {}
+    mcp_servers = {server.name: server for server in draw(st.lists(mcp, max_size=3))}
     if known:
         targets = st.lists(st.builds(Target, st.sampled_from(sorted(known)), texts), min_size=1, max_size=3).map(tuple)
-        some = st.builds(Route, name=names, to=targets, fallback=targets | st.just(()), budgets=budgets, extra=extras)
+        some = st.builds(
+            Route,
+            name=names,
+            to=targets,
+            fallback=targets | st.just(()),
+            mcp_servers=st.lists(st.sampled_from(sorted(mcp_servers) or ["none"]), max_size=len(mcp_servers)).map(
+                tuple
+            ),
+            budgets=budgets,
+            extra=extras,
+        )
         routes = {route.name: route for route in draw(st.lists(some, max_size=3))}
-    mcp_servers = {server.name: server for server in draw(st.lists(mcp, max_size=3))}
-    return Document(budgets=draw(budgets), servers=known, routes=routes, mcp_servers=mcp_servers, extra=draw(extras))
+    return Document(
+        budgets=draw(budgets),
+        servers=known,
+        routes=routes,
+        mcp_servers=mcp_servers,
+        tool_limits=draw(limits),
+        extra=draw(extras),
+    )
 
 
 @given(documents())
@@ -95,7 +113,14 @@ FULL = {
         },
         "cloud": {"url": "https://cloud.example"},
     },
-    "routes": {"fast": {"to": ["gpu1/llama-3.1-8b"], "fallback": ["cloud/org/gpt"], "budgets": {"rerank": 1}}},
+    "routes": {
+        "fast": {
+            "to": ["gpu1/llama-3.1-8b"],
+            "fallback": ["cloud/org/gpt"],
+            "mcp_servers": ["files"],
+            "budgets": {"rerank": 1},
+        }
+    },
     "mcp_servers": {
         "files": {
             "command": "npx",
@@ -114,6 +139,7 @@ FULL = {
         },
         "docs": {"url": "https://docs.example/mcp", "header_env": {"Authorization": "DOCS_TOKEN"}},
     },
+    "tool_limits": {"turns": 3, "call_s": 2.5},
 }
 
 
@@ -222,6 +248,11 @@ BAD = [
         "must be seconds, above 0 and up to 86400: '3'",
     ),
     ({"mcp_servers": []}, "mcp_servers", "must be an object"),
+    (route(mcp_servers="files"), "routes.fast.mcp_servers", "must be a list of names: 'files'"),
+    (route(mcp_servers=["files"]), "routes.fast.mcp_servers[0]", "no MCP server named 'files'"),
+    ({"tool_limits": []}, "tool_limits", "must be an object"),
+    ({"tool_limits": {"turns": 0}}, "tool_limits.turns", "must be a whole number above 0: 0"),
+    ({"tool_limits": {"call_s": 0}}, "tool_limits.call_s", "must be seconds, above 0 and up to 86400: 0"),
 ]
 
 
