@@ -11,7 +11,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 from attrs import define, field, frozen
@@ -29,6 +29,7 @@ from trillm.gateway.gateway import Gateway
 from trillm.gateway.limits import Limits, limits_of
 from trillm.gateway.proxies import Proxies
 from trillm.gateway.tokens import Issuer
+from trillm.gateway.tools.source import ToolSource
 from trillm.hub import Hub, WhenFull
 from trillm.mcp.house import House, ToolSearch
 from trillm.mcp.onuse import OnUse, open_on_use
@@ -52,6 +53,9 @@ from trillm.wire.poller import Poller, open_poller
 from trillm.wire.pump import Pump
 from trillm.workers import totals
 from trillm.workers.link import Link
+
+if TYPE_CHECKING:
+    from trillm.mcp.upstreams import Upstreams
 
 log = logging.getLogger(__name__)
 
@@ -154,6 +158,15 @@ class Services:
         search = ToolSearch(self.settings.mcp_search_above, self.settings.mcp_search_model)
         house = House(self.gateway, self.registry, search)
         return open_on_use(lambda module: module.open_face(house, self.hub, self.access))
+
+    def tools(self, mcp: OnUse) -> ToolSource:
+        """Return the MCP servers as chats that run tools need them; at work from the first such chat on."""
+        from trillm.mcp.toolsource import McpTools
+
+        async def upstreams() -> "Upstreams":
+            return (await mcp.face()).upstreams
+
+        return McpTools(self.registry, upstreams)
 
     def lane(self, app: AppServer, poller: Poller | None, mcp: OnUse | None = None) -> Lane:
         """Return the fast lane before ``app``."""
@@ -284,6 +297,7 @@ async def _open_faces(
         trio.open_nursery() as faces,
     ):
         services.gateway.pump = Pump(poller) if poller else None
+        services.gateway.tools = services.tools(mcp)
         lane = services.lane(app, poller, mcp if settings.mcp else None)
         door = Door(listeners, lane.serve, DoorSettings(max_connections=settings.max_connections), tls)
         services.metrics.gauge("trillm_connections", "Open client connections.", lambda: door.connections)
