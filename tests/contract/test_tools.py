@@ -337,7 +337,7 @@ async def test_a_server_that_is_down_fails_the_request_with_its_reason(trillm, t
 
 async def test_a_route_may_add_servers(run_trillm, stream):
     document = {
-        "mcp_servers": {"weather": {}, "files": {}},
+        "mcp_servers": {name: {"command": name} for name in ("weather", "files")},
         "routes": {"helper": {"to": ["one/sim-chat"], "mcp_servers": ["weather", "files"]}},
     }
     async with run_trillm({"one": Sim()}, document=document) as trillm:
