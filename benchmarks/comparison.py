@@ -1,14 +1,19 @@
-"""What a run of :mod:`benchmarks.peers` found, as one value and as JSON, and what trillm's targets make of it."""
+"""What a run of :mod:`benchmarks.peers` found, as one value and as JSON."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import asdict, frozen
 
 from benchmarks.environment import Environment
 from benchmarks.faces import DIRECT
-from benchmarks.peerlist import LANE, NGINX, SGLANG, VLLM
+from benchmarks.peerlist import NGINX, VLLM
 from benchmarks.rounds import Row
+
+#: Whom costs are shown as multiples of.
+REFERENCES = (NGINX, VLLM)
+#: What a caller waits for.
+TIMES = ("total", "first_token", "gap")
 
 
 @frozen
@@ -27,35 +32,23 @@ class Memory:
 
 
 @frozen
-class Target:
-    """A figure of trillm's lane and what it is not to exceed."""
-
-    name: str
-    value: float | None
-    limit: float | None
-
-    @property
-    def verdict(self) -> str:
-        """In a word."""
-        if self.value is None or self.limit is None:
-            return "not measured"
-        return "met" if self.value <= self.limit else "missed"
-
-
-@frozen
 class Comparison:
     """One run.
 
     Args:
         environment: where.
+        command: that ran it.
         versions: of the peers.
+        notes: what must be known to read a peer's figures.
         missing: who could not be had.
         rows: each face under each load.
         memory: by face.
     """
 
     environment: Environment
+    command: str
     versions: Mapping[str, str]
+    notes: Mapping[str, str]
     missing: Sequence[str]
     rows: Sequence[Row]
     memory: Mapping[str, Memory]
@@ -104,45 +97,26 @@ class Comparison:
         rates = [row.per_s for row in self.of(face) if row.scenario.name.startswith("plain")]
         return max((rate for rate in rates if rate is not None), default=None)
 
-    def targets(self) -> Iterator[Target]:
-        """Yield what trillm aims at, against what was measured."""
-
-        def cost(name: str, scenario: str, factor: float, peer: str) -> Target:
-            theirs = self.cpu_us(peer, scenario)
-            return Target(name, self.cpu_us(LANE, scenario), None if theirs is None else theirs * factor)
-
-        yield cost("CPU µs/request, plain 50: sglang-router's", "plain 50", 1, SGLANG)
-        yield cost("CPU µs/request, plain 50: 1.3 times vllm-router's", "plain 50", 1.3, VLLM)
-        yield cost("CPU µs/chunk, stream 50: vllm-router's", "stream 50", 1, VLLM)
-        yield cost("CPU µs/chunk, stream 50: 2 times nginx's", "stream 50", 2, NGINX)
-        yield cost("CPU µs/request, image 20 MB: 1.5 times nginx's", "image 20 MB", 1.5, NGINX)
-        yield Target("added p50, plain 1: 0.3 ms", self._added(LANE, "p50"), 0.3)
-        theirs = self._added(VLLM, "p99")
-        limit = None if theirs is None else theirs * 1.5
-        yield Target("added p99, plain 1: 1.5 times vllm-router's, ms", self._added(LANE, "p99"), limit)
-        yield Target("resident when idle, 70 MB", self._idle_mb(), 70)
-        yield Target("start to first answer, 1.5 s", self.memory[LANE].start_s, 1.5)
-
-    def _added(self, face: str, which: str) -> float | None:
-        row = self.find(face, "plain 1")
-        return self.added_ms(row, "total", which) if row else None
-
-    def _idle_mb(self) -> float | None:
-        idle = self.memory[LANE].idle_bytes
-        return idle / 1e6 if idle else None
-
     def to_json(self) -> dict[str, Any]:
         """Return everything, each round too."""
         return {
             "environment": asdict(self.environment),
+            "command": self.command,
             "versions": dict(self.versions),
+            "notes": dict(self.notes),
             "missing": list(self.missing),
             "memory": {face: asdict(memory) for face, memory in self.memory.items()},
-            "targets": [{**asdict(target), "verdict": target.verdict} for target in self.targets()],
+            "saturation_per_s": {face: self.saturation(face) for face in self.faces},
             "rows": [self._row_json(row) for row in self.rows],
         }
 
     def _row_json(self, row: Row) -> dict[str, Any]:
+        name = row.scenario.name
         figures = {"cpu_us": row.cpu_us, "load_cpu_us": row.load_cpu_us, "per_s": row.per_s, "stalls": row.stalls}
+        sizes = {"peak_bytes": row.peak_bytes, "grown_bytes": row.grown_bytes}
+        ratios = {f"cpu_to_{to}": self.ratio(row.face, name, to) for to in REFERENCES}
+        times = {what: {which: row.time_ms(what, which) for which in ("p50", "p99", "max")} for what in TIMES}
+        added = {what: {which: self.added_ms(row, what, which) for which in ("p50", "p99")} for what in TIMES}
         rounds = [{**asdict(each, recurse=False), "report": each.report.to_json()} for each in row.rounds]
-        return {"face": row.face, "scenario": asdict(row.scenario), **figures, "rounds": rounds}
+        said = {"face": row.face, "scenario": asdict(row.scenario), **figures, **sizes, **ratios}
+        return {**said, "ms": times, "added_ms": added, "errors": row.errors, "rounds": rounds}

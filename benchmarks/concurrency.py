@@ -49,7 +49,7 @@ async def run(plan: Plan, *, tokens: int, gap_s: float, naive: bool) -> Results:
 def write(results: Results, folder: Path) -> None:
     """Write JSON, Markdown and SVG under the date of the run, and the Markdown to standard output."""
     folder.mkdir(parents=True, exist_ok=True)
-    stem = "concurrency-" + results.environment.date[:16].replace(":", "").replace("T", "-")
+    stem = results.environment.stem("concurrency")
     text = tables.markdown(results)
     (folder / f"{stem}.json").write_text(json.dumps(results.to_json(), indent=1), encoding="utf-8")
     (folder / f"{stem}.md").write_text(text, encoding="utf-8")

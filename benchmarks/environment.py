@@ -43,6 +43,10 @@ class Environment:
             versions={name: version(name) for name in PACKAGES},
         )
 
+    def stem(self, what: str) -> str:
+        """Return the name for files of this run, without suffix."""
+        return f"{what}-{self.date[:16].replace(':', '').replace('T', '-')}"
+
     def __str__(self) -> str:
         load = f"load average {self.load_average[0]:g} before the start" if self.load_average else "load unknown"
         versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())

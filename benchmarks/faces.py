@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from benchmarks.processes import Running, running
 from benchmarks.upstream import MODEL
@@ -23,15 +23,26 @@ class Face:
     Args:
         name: for tables and plots.
         server: the process that is measured.
+        embedding_model: the name of its model for embeddings.
+        most_connections: the most that it is asked for at once.
+        most_rounds: the most often that it is measured under one load.
     """
 
     name: str
     server: Running
+    embedding_model: str = MODEL
+    most_connections: int = 100_000
+    most_rounds: int = 100
 
     @property
     def target(self) -> Target:
         """Whom to ask."""
         return self.server.target
+
+    @property
+    def embedder(self) -> Target:
+        """Whom to ask for embeddings."""
+        return evolve(self.target, model=self.embedding_model)
 
 
 @asynccontextmanager

@@ -1,80 +1,27 @@
-"""Who trillm is compared with: how each is got, set up and started. One worker each, logs and defaults as they come.
+"""Who trillm is compared with. One worker each, logs and defaults as they come; configurations are in ``conf/``.
 
 What is changed from a peer's defaults is what would otherwise refuse the load: limits of connections, of requests at
 once and of body sizes. nginx does not buffer and haproxy does not gather, since a gateway for streams must not.
 """
 
-import os
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-
-from attrs import field, frozen
 
 from benchmarks import install
 from benchmarks.faces import write_registry
+from benchmarks.install import Say
+from benchmarks.peer import Peer, Setting, Started
 from benchmarks.processes import free_port
 from benchmarks.upstream import MODEL
 from trillm.bench.asks import Target
 from trillm.registry.store import Store
 
 LANE, APP = "trillm", "trillm, app face"
-NGINX, VLLM, SGLANG = "nginx", "vllm-router", "sglang-router"
+NGINX, VLLM, SGLANG, LITELLM = "nginx", "vllm-router", "sglang-router", "litellm"
 
-Say = Callable[[str], None]
-
-
-@frozen
-class Setting:
-    """Where a peer is to run.
-
-    Args:
-        folder: its own, for its files.
-        port: where it is to listen.
-        upstream: the URL it is to stand in front of.
-    """
-
-    folder: Path
-    port: int
-    upstream: str
-
-    @property
-    def url(self) -> str:
-        """Where it will answer."""
-        return f"http://127.0.0.1:{self.port}"
-
-
-@frozen
-class Started:
-    """How a peer is started and asked."""
-
-    arguments: Sequence[str]
-    target: Target
-
-
-@frozen
-class Peer:
-    """One proxy.
-
-    Args:
-        name: for tables, and for ``--only``.
-        find: returns its program, installing it if need be; None if it cannot be had.
-        prepare: writes its configuration; returns how to start it.
-        most_connections: beyond this it is not asked: it would only queue.
-        start_s: the most its start may take.
-        optional: only with ``--all``.
-        version: where it is pinned.
-        tells_version: whether it prints it when called with ``-v``.
-    """
-
-    name: str
-    find: Callable[[Say], Path | None] = field(repr=False)
-    prepare: Callable[[Path, Setting], Started] = field(repr=False)
-    most_connections: int = 1_000
-    start_s: float = 20.0
-    optional: bool = False
-    version: str = ""
-    tells_version: bool = False
+_CONF = Path(__file__).parent / "conf"
 
 
 def _python(_: Say) -> Path:
@@ -98,79 +45,13 @@ def _naive(python: Path, setting: Setting) -> Started:
     return Started(arguments, Target(setting.url, MODEL))
 
 
-_NGINX = """
-{user}
-worker_processes 1;
-worker_rlimit_nofile 16384;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log warn;
-events {{ worker_connections 8192; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    client_max_body_size 0;
-    keepalive_requests 100000000;
-    upstream llm {{ server {upstream}; keepalive 2048; keepalive_requests 100000000; }}
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://llm;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_buffering off;
-            proxy_request_buffering off;
-            proxy_read_timeout 600s;
-        }}
-    }}
-}}
-"""
-_HAPROXY = """
-global
-    nbthread 1
-    maxconn 8192
-defaults
-    mode http
-    timeout connect 5s
-    timeout client 600s
-    timeout server 600s
-    option http-keep-alive
-    option http-no-delay
-    http-reuse always
-listen llm
-    bind 127.0.0.1:{port}
-    server s1 {upstream}
-"""
-_LITELLM = """
-model_list:
-  - model_name: {model}
-    litellm_params: {{model: openai/{model}, api_base: "http://{upstream}/v1", api_key: sk-none}}
-litellm_settings: {{telemetry: false}}
-general_settings: {{master_key: sk-local}}
-"""
-
-
-def _write(setting: Setting, name: str, template: str) -> str:
-    """Write a configuration; return its path."""
-    user = "user root;" if os.geteuid() == 0 else ""  # another user could not enter our temporary folder
-    upstream = setting.upstream.removeprefix("http://")
-    values = {"folder": setting.folder, "port": setting.port, "upstream": upstream, "user": user, "model": MODEL}
-    path = setting.folder / name
-    path.write_text(template.format(**values))
-    return str(path)
-
-
 def _nginx(program: Path, setting: Setting) -> Started:
-    configuration = _write(setting, "nginx.conf", _NGINX)
-    arguments = [str(program), "-p", str(setting.folder), "-c", configuration, "-g", "daemon off;"]
-    return Started(arguments, Target(setting.url, MODEL))
+    configuration = ["-c", setting.write("nginx.conf"), "-g", "daemon off;"]
+    return Started([str(program), "-p", str(setting.folder), *configuration], Target(setting.url, MODEL))
 
 
 def _haproxy(program: Path, setting: Setting) -> Started:
-    return Started([str(program), "-db", "-f", _write(setting, "haproxy.cfg", _HAPROXY)], Target(setting.url, MODEL))
+    return Started([str(program), "-db", "-f", setting.write("haproxy.cfg")], Target(setting.url, MODEL))
 
 
 def _router(*command: str) -> Callable[[Path, Setting], Started]:
@@ -183,15 +64,35 @@ def _router(*command: str) -> Callable[[Path, Setting], Started]:
     return prepare
 
 
+def _tensorzero(python: Path, setting: Setting) -> Started:
+    def target(printed: str) -> Target | None:
+        said = re.search(r"listening on (http://127\.0\.0\.1:\d+/\S+)", printed)
+        return Target(said[1], f"tensorzero::model_name::{MODEL}") if said else None
+
+    arguments = [str(python), str(_CONF / "tensorzero_gateway.py"), setting.write("tensorzero.toml")]
+    return Started(arguments, target, f"tensorzero::embedding_model_name::{MODEL}")
+
+
+def _portkey(script: Path, setting: Setting) -> Started:
+    headers = {"x-portkey-provider": "openai", "x-portkey-custom-host": f"{setting.upstream}/v1"}
+    command = ["node", "--import", str(_CONF / "portkey_preload.mjs"), str(script)]
+    target = Target(setting.url, MODEL, "none", headers)
+    return Started([*command, f"--port={setting.port}", "--headless"], target)
+
+
 def _litellm(program: Path, setting: Setting) -> Started:
-    configuration = _write(setting, "litellm.yaml", _LITELLM)
     place = ["--host", "127.0.0.1", "--port", str(setting.port), "--num_workers", "1"]
-    remote = ["env", "LITELLM_LOCAL_MODEL_COST_MAP=True"]  # it would fetch prices from the network
-    return Started([*remote, str(program), "--config", configuration, *place], Target(setting.url, MODEL, "sk-local"))
+    local = ["env", "LITELLM_LOCAL_MODEL_COST_MAP=True"]  # it would fetch prices from the network
+    arguments = [*local, str(program), "--config", setting.write("litellm.yaml"), *place]
+    return Started(arguments, Target(setting.url, MODEL, "sk-local"))
 
 
-def _from_pypi(name: str, requirement: str) -> Callable[[Say], Path | None]:
-    return lambda say: install.from_pypi([requirement], name, say)
+def _from_pypi(requirement: str, name: str, program: str = "") -> Callable[[Say], Path | None]:
+    return lambda say: install.from_pypi(requirement, name, program or name, say)
+
+
+def _from_npm(requirement: str, name: str, script: str) -> Callable[[Say], Path | None]:
+    return lambda say: install.from_npm(requirement, name, script, say)
 
 
 def _from_system(name: str) -> Callable[[Say], Path | None]:
@@ -200,19 +101,37 @@ def _from_system(name: str) -> Callable[[Say], Path | None]:
 
 PEERS = (
     Peer(LANE, _python, _trillm()),
-    Peer(APP, _python, _trillm("--no-lane")),
+    Peer(APP, _python, _trillm("--no-lane"), most_rounds=2),
     Peer(NGINX, _from_system("nginx"), _nginx, tells_version=True),
     Peer("haproxy", _from_system("haproxy"), _haproxy, tells_version=True),
-    Peer(VLLM, _from_pypi(VLLM, "vllm-router==0.1.17"), _router(), version="0.1.17"),
-    Peer(SGLANG, _from_pypi(SGLANG, "sglang-router==0.3.2"), _router("launch"), version="0.3.2"),
-    Peer("naive", _python, _naive, most_connections=200),
+    Peer(VLLM, _from_pypi("vllm-router==0.1.17", VLLM), _router(), version="0.1.17"),
+    Peer(SGLANG, _from_pypi("sglang-router==0.3.2", SGLANG), _router("launch"), version="0.3.2"),
     Peer(
-        "litellm",
-        _from_pypi("litellm", "litellm[proxy]==1.106.2"),
+        "tensorzero",
+        _from_pypi("tensorzero==2026.6.0", "tensorzero", "python"),
+        _tensorzero,
+        version="2026.6.0",
+        note="runs inside a Python process that only waits, and keeps no records of requests",
+    ),
+    Peer(
+        "portkey",
+        _from_npm("@portkey-ai/gateway@1.15.2", "portkey", "node_modules/@portkey-ai/gateway/build/start-server.js"),
+        _portkey,
+        most_connections=200,
+        most_rounds=2,
+        version="1.15.2",
+        note="streams only with a preload that copies each response, which is part of its figures",
+    ),
+    Peer("naive", _python, _naive, most_connections=200, most_rounds=2),
+    Peer(
+        LITELLM,
+        _from_pypi("litellm[proxy]==1.106.2", LITELLM),
         _litellm,
         most_connections=50,
-        start_s=120.0,
+        most_rounds=2,
+        start_s=180.0,
         optional=True,
         version="1.106.2",
+        note="one worker, at most 50 requests at once and fewer rounds: more only queue",
     ),
 )

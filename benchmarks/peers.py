@@ -1,11 +1,12 @@
 """trillm beside its peers: the same load on each in turn, and what it cost them.
 
-    python -m benchmarks.peers                       about ten minutes; best on a machine that does nothing else
-    python -m benchmarks.peers --quick               under two minutes once everything is installed
+    python -m benchmarks.peers --all                 all peers; best on a machine that does nothing else
+    python -m benchmarks.peers                       without LiteLLM, which takes minutes to install
+    python -m benchmarks.peers --quick               one short round of each, none of 1,000 at once
     python -m benchmarks.peers --only nginx,vllm-router --scenarios plain,stream
 
-Each peer is a process of its own before the same upstream. Those that are missing are installed where possible: PyPI's
-into virtual environments under benchmarks/results/.peers/, nginx and haproxy by apt-get if this runs as root. What
+Each peer is a process of its own before the same upstream. Those that are missing are installed where possible: those
+of PyPI and npm into folders under benchmarks/results/.peers/, nginx and haproxy by apt-get if this runs as root. What
 cannot be had is named and left out. Tables go to standard output and, with JSON and a picture, to benchmarks/results/.
 """
 
@@ -13,27 +14,31 @@ import argparse
 import json
 import re
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import trio
+from attrs import asdict
 
 from benchmarks import bars, peertables, scenarios
 from benchmarks.comparison import Comparison, Memory
 from benchmarks.concurrency import RESULTS, say
 from benchmarks.environment import Environment
 from benchmarks.faces import DIRECT, Face
-from benchmarks.peerlist import APP, LANE, PEERS, Peer, Setting
+from benchmarks.peer import Peer, Setting
+from benchmarks.peerlist import APP, LANE, PEERS
 from benchmarks.processes import NotAnswering, free_port, raise_file_limit, running, running_program
 from benchmarks.rounds import measure
 from benchmarks.scenarios import Scenario
+from benchmarks.targets import targets
 from benchmarks.upstream import MODEL
 
 
 @asynccontextmanager
-async def open_peers(peers: Sequence[Peer], folder: Path, missing: list[str]) -> AsyncIterator[dict[Face, int]]:
+async def open_peers(peers: Sequence[Peer], folder: Path, missing: list[str]) -> AsyncIterator[list[Face]]:
     """Start an upstream and the peers before it.
 
     Args:
@@ -42,11 +47,11 @@ async def open_peers(peers: Sequence[Peer], folder: Path, missing: list[str]) ->
         missing: gets the names of those that cannot be had or do not start.
 
     Yields:
-        Every face, the upstream itself first, with the connections it can be asked for.
+        Every face, the upstream itself first.
     """
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(running(DIRECT, ["benchmarks.upstream", "{port}"], folder, MODEL))
-        faces = {Face(DIRECT, upstream): 100_000}
+        faces = [Face(DIRECT, upstream)]
         for number, peer in enumerate(peers):
             own = folder / str(number)
             own.mkdir()
@@ -54,7 +59,7 @@ async def open_peers(peers: Sequence[Peer], folder: Path, missing: list[str]) ->
             if face is None:
                 missing.append(peer.name)
             else:
-                faces[face] = peer.most_connections
+                faces.append(face)
         yield faces
 
 
@@ -64,14 +69,14 @@ async def _start(stack: AsyncExitStack, peer: Peer, setting: Setting) -> Face | 
         say(f"{peer.name}: not here and cannot be installed")
         return None
     started = peer.prepare(program, setting)
-    server = running_program("output", list(started.arguments), setting.folder, started.target, peer.start_s)
+    program_runs = running_program("output", list(started.arguments), setting.folder, started.target, peer.start_s)
     try:
-        face = Face(peer.name, await stack.enter_async_context(server))
+        server = await stack.enter_async_context(program_runs)
     except NotAnswering as exc:
-        say(str(exc))
+        say(f"{peer.name}: {exc}")
         return None
-    say(f"{peer.name}: answers after {face.server.start_s:.2f} s")
-    return face
+    say(f"{peer.name}: answers after {server.start_s:.2f} s")
+    return Face(peer.name, server, started.embedding_model, peer.most_connections, peer.most_rounds)
 
 
 async def run(peers: Sequence[Peer], loads: Sequence[Scenario]) -> Comparison:
@@ -82,14 +87,15 @@ async def run(peers: Sequence[Peer], loads: Sequence[Scenario]) -> Comparison:
     missing: list[str] = []
     with TemporaryDirectory() as folder:
         async with open_peers(peers, Path(folder), missing) as faces:
-
-            def able(scenario: Scenario) -> list[Face]:
-                return [face for face, most in faces.items() if scenario.connections <= most]
-
+            if LANE in missing:
+                raise SystemExit("trillm itself does not start")
             idle = {face.name: _rss(face) for face in faces}
-            rows = await measure(loads, able, say)
+            rows = await measure(loads, faces, say)
             memory = {face.name: Memory(face.server.start_s, idle[face.name], _rss(face)) for face in faces}
-    return Comparison(environment, _versions(peers), missing, rows, memory)
+    there = [peer for peer in peers if peer.name not in missing]
+    notes = {peer.name: peer.note for peer in there if peer.note}
+    command = " ".join(["python -m benchmarks.peers", *sys.argv[1:]])
+    return Comparison(environment, command, _versions(there), notes, missing, rows, memory)
 
 
 def _rss(face: Face) -> int | None:
@@ -113,9 +119,12 @@ def _asked(peer: Peer) -> str:
 def write(comparison: Comparison, folder: Path) -> None:
     """Write JSON, Markdown and SVG under the date of the run, and the Markdown to standard output."""
     folder.mkdir(parents=True, exist_ok=True)
-    stem = "peers-" + comparison.environment.date[:16].replace(":", "").replace("T", "-")
-    text = peertables.markdown(comparison)
-    (folder / f"{stem}.json").write_text(json.dumps(comparison.to_json(), indent=1), encoding="utf-8")
+    stem = comparison.environment.stem("peers")
+    verdicts = list(targets(comparison))
+    text = peertables.markdown(comparison, verdicts)
+    judged = [{**asdict(each), "verdict": each.verdict, "share_of_limit": each.share} for each in verdicts]
+    everything = {**comparison.to_json(), "targets": judged}
+    (folder / f"{stem}.json").write_text(json.dumps(everything, indent=1), encoding="utf-8")
     (folder / f"{stem}.md").write_text(text, encoding="utf-8")
     (folder / f"{stem}.svg").write_text(bars.draw_comparison(comparison), encoding="utf-8")
     print(text)

@@ -1,6 +1,6 @@
 """Fails on a gross regression of trillm's data path: by ratios within one run, never by absolute times.
 
-    python -m benchmarks.regression     under a minute; exit code 1 if a bound is broken
+    python -m benchmarks.regression     under a minute, twice that if a bound is broken; exit code 1 if twice
 
 The bounds are about twice what was measured when they were set, so that a busy machine does not break them and a
 mistake of a factor does. What only drifts is for :mod:`benchmarks.peers` to show.
@@ -16,12 +16,12 @@ import trio
 from attrs import evolve, frozen
 
 from benchmarks.concurrency import say
-from benchmarks.faces import DIRECT, Face
+from benchmarks.faces import DIRECT
 from benchmarks.peerlist import APP, LANE, PEERS
 from benchmarks.peers import open_peers
 from benchmarks.processes import raise_file_limit
 from benchmarks.rounds import Row, measure
-from benchmarks.scenarios import EMBEDDINGS, IMAGE, Scenario, plain, streamed
+from benchmarks.scenarios import EMBEDDINGS, IMAGE, plain, streamed
 from benchmarks.tables import number, table
 
 LOADS = tuple(
@@ -70,11 +70,7 @@ async def run() -> list[Row]:
         async with open_peers(peers, Path(folder), missing) as faces:
             if missing:
                 raise SystemExit(f"does not start: {', '.join(missing)}")
-
-            def everyone(_: Scenario) -> list[Face]:
-                return list(faces)
-
-            return await measure(LOADS, everyone, say)
+            return await measure(LOADS, faces, say)
 
 
 def verdicts(rows: Sequence[Row]) -> Iterator[tuple[Bound, float | None]]:
@@ -85,18 +81,22 @@ def verdicts(rows: Sequence[Row]) -> Iterator[tuple[Bound, float | None]]:
         yield bound, over / under if over is not None and under else None
 
 
-def main() -> int:
-    """Run, say what was found, return an exit code."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    rows = trio.run(run)
+def judge(rows: Sequence[Row]) -> bool:
+    """Say what was found; tell whether all bounds are held and nothing went wrong."""
     found = list(verdicts(rows))
     broken = [bound for bound, ratio in found if ratio is None or ratio >= bound.limit]
     cells = [[str(bound), "broken" if bound in broken else "held", number(r), f"{bound.limit:g}"] for bound, r in found]
-    print(table(["CPU", "", "ratio", "below"], cells))
+    print(table(["CPU", "", "ratio", "below"], cells), flush=True)
     errors = sum(row.errors for row in rows)
     if errors:
-        print(f"{errors} requests went wrong")
-    return 1 if broken or errors else 0
+        print(f"{errors} requests went wrong", flush=True)
+    return not broken and not errors
+
+
+def main() -> int:
+    """Run, and once more if a bound was broken: another program may have had its busy minute. Return an exit code."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    return 0 if any(judge(trio.run(run)) for _ in range(2)) else 1
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from attrs import define, field, frozen
 from benchmarks.faces import Face
 from benchmarks.processes import Cost
 from benchmarks.scenarios import Scenario
+from trillm.bench.asks import Kind
 from trillm.bench.load import Load, run_load
 from trillm.bench.tally import Report, Spread, Tally
 
@@ -29,7 +30,8 @@ class Round:
         per_s: of these.
         cpu_us: of the proxy's processes for each; None where that cannot be known.
         load_cpu_us: of the load generator for each.
-        rss_bytes: of the proxy's processes at the end, still under load.
+        before_bytes: resident memory of the proxy's processes before the first connection of this round.
+        peak_bytes: the most it was since then.
         stalls: gaps longer than three of the sender's.
         report: times and errors.
     """
@@ -38,7 +40,8 @@ class Round:
     per_s: float
     cpu_us: float | None
     load_cpu_us: float | None
-    rss_bytes: int | None
+    before_bytes: int | None
+    peak_bytes: int | None
     stalls: int
     report: Report
 
@@ -72,9 +75,15 @@ class Row:
         return _median(each.load_cpu_us for each in self.rounds)
 
     @property
-    def rss_bytes(self) -> int | None:
-        """The most there was."""
-        return max((each.rss_bytes for each in self.rounds if each.rss_bytes), default=None)
+    def peak_bytes(self) -> int | None:
+        """The most resident memory there was."""
+        return max((each.peak_bytes for each in self.rounds if each.peak_bytes), default=None)
+
+    @property
+    def grown_bytes(self) -> int | None:
+        """That, over what there was before the first round."""
+        before = self.rounds[0].before_bytes if self.rounds else None
+        return self.peak_bytes - before if self.peak_bytes is not None and before is not None else None
 
     @property
     def stalls(self) -> int:
@@ -98,24 +107,25 @@ def _median(values: Iterator[float | None]) -> float | None:
     return median(known) if known else None
 
 
-async def measure(
-    scenarios: Sequence[Scenario], faces: Callable[[Scenario], Sequence[Face]], progress: Callable[[str], None]
-) -> list[Row]:
-    """Measure each of the scenarios with its faces in turn.
+async def measure(scenarios: Sequence[Scenario], faces: Sequence[Face], progress: Callable[[str], None]) -> list[Row]:
+    """Measure each of the scenarios with its faces in turn: those that take so many connections.
 
     Args:
         scenarios: what to ask.
-        faces: which of them are asked that.
-        progress: is told a line after each.
+        faces: who is asked.
+        progress: is told a line before each round, and what was found after the last.
     """
     rows: list[Row] = []
     for number, scenario in enumerate(scenarios, 1):
-        able = faces(scenario)
+        able = [face for face in faces if scenario.connections <= face.most_connections]
         new = [Row(face.name, scenario) for face in able]
-        for _ in range(scenario.rounds):
+        name = f"[{number}/{len(scenarios)}] {scenario.name}"
+        for turn in range(scenario.rounds):
+            progress(f"{name}: round {turn + 1} of {scenario.rounds}")
             for face, row in zip(able, new, strict=True):
-                row.rounds.append(await measure_once(scenario, face))
-        progress(f"[{number}/{len(scenarios)}] {scenario.name}: " + ", ".join(map(_briefly, new)))
+                if turn < face.most_rounds:
+                    row.rounds.append(await measure_once(scenario, face))
+        progress(f"{name}: " + ", ".join(map(_briefly, new)))
         rows += new
     return rows
 
@@ -127,7 +137,9 @@ async def measure_once(scenario: Scenario, face: Face) -> Round:
     def take() -> None:
         costs.append((face.server.cost(), time.process_time()))
 
-    asks = scenario.asks(face.target)
+    unloaded = face.server.cost()
+    face.server.forget_peak()
+    asks = scenario.asks(face.embedder if scenario.kind is Kind.EMBEDDINGS else face.target)
     origin, times = face.target.origin, (scenario.seconds, scenario.warmup_s)
     load = Load(origin, asks, scenario.connections, *times, patience_s=scenario.patience_s)
     tally = await run_load(load, at_edges=take)
@@ -138,7 +150,8 @@ async def measure_once(scenario: Scenario, face: Face) -> Round:
         per_s=units / tally.seconds,
         cpu_us=_us(after.cpu_s - before.cpu_s, units) if before and after else None,
         load_cpu_us=_us(load_after - load_before, units),
-        rss_bytes=after.rss_bytes if after else None,
+        before_bytes=unloaded.rss_bytes if unloaded else None,
+        peak_bytes=after.peak_bytes if after else None,
         stalls=_stalls(tally, scenario),
         report=tally.report(),
     )

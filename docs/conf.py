@@ -16,7 +16,7 @@ copyright = "trillm maintainers, MIT licence"  # noqa: A001 - the name that Sphi
 version = release = __version__
 
 extensions = ["myst_parser"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "measured"]  # what performance.md includes
 nitpicky = True
 myst_heading_anchors = 3
 

@@ -1,60 +1,88 @@
 """Puts the modules together under one root nursery, starts them in order and stops them in the opposite one.
 
-Two rings: services, which are needed until the end, and inside them the faces, which stop first. Nobody imports this.
+Two rings: services, which are needed until the end, and inside them the faces, which stop first. Only the command line
+and :mod:`trillm.worker` import this.
 """
 
 import gc
 import logging
 import secrets
-import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 from attrs import define, field, frozen
 
 from trillm import banner, logs
+from trillm.api import sums
 from trillm.api.app import Site, build_app
+from trillm.api.mount import Asgi, Mount
 from trillm.api.server import AppServer, open_app_server
-from trillm.door.door import Door, DoorSettings, open_listeners
+from trillm.door.door import Door, DoorSettings
 from trillm.door.lane import Lane, LaneSettings
-from trillm.door.tls import build_context
+from trillm.door.listeners import Address, Listener, open_listeners
 from trillm.gateway.access import Access, own_hosts
 from trillm.gateway.cors import Cors
 from trillm.gateway.gateway import Gateway
 from trillm.gateway.images import Images
 from trillm.gateway.limits import Limits, limits_of
+from trillm.gateway.proxies import Proxies
+from trillm.gateway.tokens import Issuer
+from trillm.gateway.tools.source import ToolSource
 from trillm.hub import Hub, WhenFull
+from trillm.mcp.house import House, ToolSearch
+from trillm.mcp.onuse import OnUse, open_on_use
 from trillm.metrics import Metrics
 from trillm.observe import observe
 from trillm.pool.membership import Membership, serve_discovery
 from trillm.pool.pool import Pool
 from trillm.pool.probe import serve_probes
-from trillm.registry.document import Budgets
+from trillm.registry.document import Budgets, ToolLimits
 from trillm.registry.registry import Registry, RegistryLoaded
 from trillm.registry.store import Store
 from trillm.registry.watch import serve_registry
 from trillm.runfile import announced
-from trillm.settings import ServeSettings
-from trillm.sim.server import serve_sim
-from trillm.sim.settings import SimSettings
-from trillm.stop import hard_exit_after, watch_signals
+from trillm.settings import ServeSettings, server_url
+from trillm.sim.server import serve_builtin
+from trillm.stop import BACKSTOP_S, hard_exit_after, until, watch_signals
 from trillm.supervise import Module, supervise
 from trillm.wire.control import open_control
 from trillm.wire.exchange import Connections
 from trillm.wire.fetch import Fetcher
 from trillm.wire.poller import Poller, open_poller
 from trillm.wire.pump import Pump
+from trillm.workers import totals
+from trillm.workers.link import Link
+
+if TYPE_CHECKING:
+    from trillm.mcp.upstreams import Upstreams
 
 log = logging.getLogger(__name__)
 
 #: Of the drain time, what is kept for telling the streams that are still open that this is the end.
 FAREWELL_S = 1.0
-#: Beyond the drain time, what the process gets before it is ended from outside the event loop.
-BACKSTOP_S = 5.0
+
+Listen = Callable[[], Sequence[Listener]]
+
+
+@frozen
+class Inherited:
+    """What one of several workers has from its parent.
+
+    Args:
+        listen: opens the sockets to accept from.
+        operator_token: one for all.
+        builtin_url: where the builtin backend is, one for all.
+        link: to the parent, and through it to the others.
+    """
+
+    listen: Listen
+    operator_token: str = field(repr=False)
+    builtin_url: str
+    link: Link
 
 
 @define(eq=False)
@@ -62,6 +90,7 @@ class Services:
     """The outer ring's state, before anything runs."""
 
     settings: ServeSettings
+    inherited: Inherited | None = None
     hub: Hub = field(factory=Hub)
     metrics: Metrics = field(factory=Metrics)
     connections: Connections = field(factory=Connections)
@@ -70,17 +99,34 @@ class Services:
     pool: Pool = field(init=False)
     membership: Membership = field(init=False)
     gateway: Gateway = field(init=False)
+    issuer: Issuer | None = field(default=None, init=False)
     #: Asked for with every request, made anew with every document.
     _limits: tuple[Budgets | None, Limits] = field(default=(None, Limits()), init=False)
 
     def __attrs_post_init__(self) -> None:
         self.registry = Registry(Store(self.settings.config))
         self.pool = Pool(self.hub.publish)
+        if self.settings.oauth is not None:
+            self.issuer = Issuer(self.settings.oauth)
         self.membership = Membership(self.pool)
-        self.gateway = Gateway(self.pool, self.connections, self.limits, self.hub.publish, self.metrics)
+        if self.inherited is not None:
+            self._join(self.inherited)
+        self.gateway = Gateway(
+            self.pool, self.connections, self.limits, self.hub.publish, self.metrics, tool_limits=self.tool_limits
+        )
         # Coalesced: only the newest snapshot is of interest.
         self.hub.subscribe(self.membership.loaded, RegistryLoaded, when_full=WhenFull.COALESCE, size=1)
         observe(self.hub, self.metrics, self.gateway)
+
+    def _join(self, inherited: Inherited) -> None:
+        """Be one of several."""
+        self.operator_token = inherited.operator_token
+        self.pool.slots.shares = link = inherited.link
+        link.serve_waiters = self.pool.slots.serve_waiters
+        link.moved = self.membership.builtin_at
+        link.parts[totals.METRICS] = partial(totals.part, self.metrics.registry)
+        link.parts[sums.STATUS] = lambda: sums.part(self.gateway, self.registry)
+        self.metrics.gauge("trillm_workers", "Processes that serve.", lambda: 1)
 
     def limits(self) -> Limits:
         """Return the budgets in force: the command line's, then the registry's, then the defaults."""
@@ -88,6 +134,10 @@ class Services:
         if self._limits[0] is not registered:
             self._limits = (registered, limits_of(self.settings.budgets, registered))
         return self._limits[1]
+
+    def tool_limits(self) -> ToolLimits:
+        """Return the limits in force of chats that run tools."""
+        return self.registry.snapshot.document.tool_limits
 
     @property
     def access(self) -> Access:
@@ -98,17 +148,35 @@ class Services:
             needs_keys=self.settings.auth,
             hosts=own_hosts(self.settings.host, self.settings.allowed_hosts),
             cors=Cors(frozenset(self.settings.cors_origins)),
+            issuer=self.issuer,
+            proxies=Proxies.parse(self.settings.forwarded_allow_ips),
         )
 
     def site(self) -> Site:
         """Return what the HTTP routes need."""
-        return Site(self.gateway, self.registry, self.access, max_body_bytes=self.settings.max_body_bytes)
+        gather = None if self.inherited is None else self.inherited.link.gather
+        return Site(self.gateway, self.registry, self.access, gather, max_body_bytes=self.settings.max_body_bytes)
 
-    def lane(self, app: AppServer, poller: Poller | None) -> Lane:
+    def mcp(self) -> AbstractAsyncContextManager[OnUse]:
+        """Return the MCP face, which begins when it is first needed."""
+        search = ToolSearch(self.settings.mcp_search_above, self.settings.mcp_search_model)
+        house = House(self.gateway, self.registry, search)
+        return open_on_use(lambda module: module.open_face(house, self.hub, self.access))
+
+    def tools(self, mcp: OnUse) -> ToolSource:
+        """Return the MCP servers as chats that run tools need them; at work from the first such chat on."""
+        from trillm.mcp.toolsource import McpTools
+
+        async def upstreams() -> "Upstreams":
+            return (await mcp.face()).upstreams
+
+        return McpTools(self.registry, upstreams)
+
+    def lane(self, app: AppServer, poller: Poller | None, mcp: OnUse | None = None) -> Lane:
         """Return the fast lane before ``app``."""
         settings = LaneSettings(body_bytes=self.settings.max_body_bytes)
         enabled = self.settings.lane
-        return Lane(self.gateway, self.access, app.serve_connection, poller, settings, enabled=enabled)
+        return Lane(self.gateway, self.access, app.serve_connection, poller, settings, enabled, mcp)
 
 
 @frozen
@@ -121,6 +189,8 @@ class Server:
         door: its listener.
         lane: its hot routes.
         app: its HTTP application.
+        mcp: its MCP face.
+        mcp_url: where that has a port of its own, or None.
     """
 
     url: str
@@ -128,26 +198,26 @@ class Server:
     door: Door
     lane: Lane
     app: AppServer
+    mcp: OnUse
+    mcp_url: str | None = None
 
 
 async def serve(settings: ServeSettings) -> int:
-    """Serve until a signal; return the exit status. What ``trillm serve`` runs."""
+    """Serve in this process until a signal; return the exit status. What ``trillm serve`` runs."""
     logs.configure(settings.log_format, settings.log_level)
     first, second = trio.Event(), trio.Event()
     async with trio.open_nursery() as root:
         await root.start(watch_signals, first, second)
         async with open_server(settings) as server:
-            _settle_memory()
+            settle_memory()
             with announced(settings.config, server.url, server.services.operator_token):
-                banner.show(server.url, server.services.pool, server.services.registry, settings)
-                await first.wait()
-                with hard_exit_after(settings.drain_s + BACKSTOP_S):
-                    await _until(second, partial(drain, server, settings.drain_s))
+                banner.show(describe(server))
+                await until_stopped(server, first, second)
         root.cancel_scope.cancel()
     return 0
 
 
-def _settle_memory() -> None:
+def settle_memory() -> None:
     """Let the garbage collector forget what is there for good: modules, classes, code.
 
     Looking through it again and again took a tenth of a request's time, and 50 ms at once in the middle of streams.
@@ -157,50 +227,118 @@ def _settle_memory() -> None:
     gc.set_threshold(10_000, 20, 20)
 
 
+def describe(server: Server) -> str:
+    """Return the banner of a server that answers."""
+    services = server.services
+    return banner.render(server.url, services.pool, services.registry, services.settings, server.mcp_url)
+
+
+async def until_stopped(server: Server, first: trio.Event, second: trio.Event) -> None:
+    """Wait for ``first``, then drain, but no longer than until ``second``."""
+    await first.wait()
+    drain_s = server.services.settings.drain_s
+    with hard_exit_after(drain_s + BACKSTOP_S):
+        await until(second, partial(drain, server, drain_s))
+
+
 @asynccontextmanager
-async def open_server(settings: ServeSettings) -> AsyncIterator[Server]:
+async def open_server(settings: ServeSettings, inherited: Inherited | None = None) -> AsyncIterator[Server]:
     """Run a whole trillm for the time of the block: two of them may run in one process.
+
+    Args:
+        settings: see there.
+        inherited: what it need not make itself, if it is one of several.
 
     Raises:
         ConfigError: the address cannot be bound.
     """
-    tls = build_context(settings.certfile, settings.keyfile) if settings.certfile else None
-    listeners = await open_listeners(settings.host, settings.port, backlog=DoorSettings().backlog)
-    services = Services(settings)
-    async with trio.open_nursery() as outer:
+    tls = settings.tls()
+    services = Services(settings, inherited)
+    async with _address(services) as listen, trio.open_nursery() as outer:
         await _start_services(services, outer)
         with services.connections:
-            async with _open_faces(services, listeners, tls) as server:
+            async with _open_faces(services, listen(), tls) as server:
                 yield server
         outer.cancel_scope.cancel()
 
 
 @asynccontextmanager
+async def open_alone(settings: ServeSettings) -> AsyncIterator[OnUse]:
+    """Run all but what listens, for the time of the block: for a client that has this process to itself."""
+    services = Services(settings)
+    async with trio.open_nursery() as outer:
+        await _start_services(services, outer)
+        with services.connections:
+            async with services.mcp() as mcp:
+                yield mcp
+        outer.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _address(services: Services) -> AsyncIterator[Listen]:
+    """Yield what opens the door's sockets.
+
+    One process alone has them from the start, so that what is wrong with the address is found first. One of several
+    listens when it is ready, because from then on the kernel gives it connections.
+    """
+    if services.inherited is not None:
+        yield services.inherited.listen
+        return
+    async with open_listeners(services.settings.address) as listeners:
+        yield lambda: listeners
+
+
+@asynccontextmanager
 async def _open_faces(
-    services: Services, listeners: list[socket.socket], tls: ssl.SSLContext | None
+    services: Services, listeners: Sequence[Listener], tls: ssl.SSLContext | None
 ) -> AsyncIterator[Server]:
     """Run the inner ring: whatever clients are served by."""
     settings = services.settings
     async with (
         open_poller() as poller,
-        open_app_server(build_app(services.site())) as app,
+        services.mcp() as mcp,
+        open_app_server(_with_mcp(services, mcp)) as app,
         trio.open_nursery() as faces,
     ):
         services.gateway.pump = Pump(poller) if poller else None
-        lane = services.lane(app, poller)
+        services.gateway.tools = services.tools(mcp)
+        lane = services.lane(app, poller, mcp if settings.mcp else None)
         door = Door(listeners, lane.serve, DoorSettings(max_connections=settings.max_connections), tls)
         services.metrics.gauge("trillm_connections", "Open client connections.", lambda: door.connections)
         await faces.start(lane.serve_deadlines)
         await faces.start(door.run)
-        yield Server(_url(listeners[0], settings), services, door, lane, app)
+        async with _open_mcp_port(settings, mcp, tls) as mcp_url:
+            yield Server(server_url(listeners[0].socket, settings), services, door, lane, app, mcp=mcp, mcp_url=mcp_url)
         faces.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _open_mcp_port(settings: ServeSettings, mcp: OnUse, tls: ssl.SSLContext | None) -> AsyncIterator[str | None]:
+    """Serve MCP over WebSocket on the port that was asked for, if one was; yield its URL."""
+    if settings.mcp_port is None:
+        yield None
+        return
+    async with open_listeners(Address(settings.host, settings.mcp_port)) as listeners, trio.open_nursery() as nursery:
+        door = Door(listeners, mcp.serve_websocket, DoorSettings(max_connections=settings.max_connections), tls)
+        await nursery.start(door.run)
+        yield server_url(listeners[0].socket, settings).replace("http", "ws", 1) + "/mcp"
+        nursery.cancel_scope.cancel()
+
+
+def _with_mcp(services: Services, mcp: OnUse) -> Asgi:
+    """Return the HTTP application, MCP included where it does not go through the lane."""
+    app, settings = build_app(services.site()), services.settings
+    return Mount(mcp, settings.max_body_bytes).before(app) if settings.mcp else app
 
 
 async def _start_services(services: Services, nursery: trio.Nursery) -> None:
     """Start the outer ring, each module when those it needs are ready."""
     start = partial(_start_module, services, nursery)
     await start("hub", services.hub.serve)
-    await start("builtin", partial(_serve_builtin, services.membership))
+    if services.inherited is None:
+        await start("builtin", partial(serve_builtin, services.membership.builtin_at))
+    else:
+        services.membership.builtin_at(services.inherited.builtin_url)
     await start("registry", partial(serve_registry, services.registry, services.hub.publish))
     # The hub delivers the first snapshot in its own time; what follows needs it now.
     services.membership.loaded(RegistryLoaded(services.registry.snapshot))
@@ -209,6 +347,8 @@ async def _start_services(services: Services, nursery: trio.Nursery) -> None:
         services.gateway.images = Images(Fetcher(http))
     if services.settings.discover:
         await start("discovery", partial(serve_discovery, services.membership, http))
+    if services.issuer is not None:
+        await start("issuer", partial(services.issuer.serve, http))
     await start("probes", partial(serve_probes, services.pool, http))
 
 
@@ -217,13 +357,6 @@ async def _start_module(services: Services, nursery: trio.Nursery, name: str, se
         services.metrics.module_failed(module)
 
     return await nursery.start(partial(supervise, name, serve_module, on_failure=failed))
-
-
-async def _serve_builtin(membership: Membership, *, task_status: trio.TaskStatus[None]) -> None:
-    """Serve the builtin backend, and say where: after a restart that is another port."""
-    async with trio.open_nursery() as nursery:
-        membership.builtin_at(await nursery.start(serve_sim, SimSettings()))
-        task_status.started()
 
 
 async def _serve_control(*, task_status: trio.TaskStatus[object]) -> None:
@@ -240,29 +373,12 @@ async def drain(server: Server, drain_s: float) -> None:
     server.lane.close_idle()
     await server.app.close_idle()
     with trio.move_on_after(max(0.0, drain_s - FAREWELL_S)):
+        await server.mcp.finish()
         await server.door.empty.wait()
         return
     log.warning("drain time over running=%d", gateway.running)
     gateway.cut_all("trillm is stopping.")
     with trio.move_on_after(FAREWELL_S):
+        await server.mcp.finish()
         await server.door.empty.wait()
-
-
-async def _until(event: trio.Event, action: Callable[[], Awaitable[None]]) -> None:
-    """Run ``action``, but no longer than until ``event``."""
-    async with trio.open_nursery() as nursery:
-
-        async def watch() -> None:
-            await event.wait()
-            nursery.cancel_scope.cancel()
-
-        nursery.start_soon(watch)
-        await action()
-        nursery.cancel_scope.cancel()
-
-
-def _url(listener: socket.socket, settings: ServeSettings) -> str:
-    port = listener.getsockname()[1]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - not a bind
-    scheme = "https" if settings.certfile else "http"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    server.mcp.abort()

@@ -23,6 +23,7 @@ class Phase(enum.StrEnum):
     QUEUE = "queue"
     CONNECT = "connect"
     FIRST_TOKEN = "first_token"  # noqa: S105 - no password
+    TOOLS = "tools"
     STALL = "stall"
     TOTAL = "total"
 

@@ -68,6 +68,12 @@ class Forbidden(BadRequest):
     code = "forbidden"
 
 
+class ModelNotAllowed(Forbidden):
+    """The key used is not for this model."""
+
+    code = "model_not_allowed"
+
+
 class NotFound(BadRequest):
     """No such path."""
 
@@ -145,7 +151,7 @@ class BudgetSpent(TrillmError):
     """The request's latency budget ran out before it was answered.
 
     Args:
-        phase: what the time went into: ``queue``, ``connect``, ``first_token``, ``stall`` or ``total``.
+        phase: what the time went into: ``queue``, ``connect``, ``first_token``, ``tools``, ``stall`` or ``total``.
         budget_s: the limit that ran out, in seconds.
         message: overrides the standard sentence.
     """

@@ -1,4 +1,4 @@
-"""API keys as values: making a token, its digest, and looking one up. Owns no file and never keeps a token.
+"""API keys as values: making a token, its digest, looking one up, what one may use. Owns no file, keeps no token.
 
 A token is 256 random bits, so one round of SHA-256 is enough: a slow hash protects what can be guessed.
 """
@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import os
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from attrs import field, frozen
@@ -27,6 +28,43 @@ def digest(token: str) -> str:
 
 
 @frozen
+class Grants:
+    """What the bearer of a key may use: lists of patterns with ``*``, ``?`` and ``[…]``; None is everything.
+
+    Args:
+        models: public model names.
+        mcp_servers: upstream MCP servers.
+        tools: MCP tools under their public names, e.g. ``chat`` or ``files__read_*``.
+        admin: whether it may change what is served.
+    """
+
+    models: tuple[str, ...] | None = None
+    mcp_servers: tuple[str, ...] | None = None
+    tools: tuple[str, ...] | None = None
+    admin: bool = False
+
+    def allow_model(self, name: str) -> bool:
+        """Tell whether the model may be used."""
+        return _matches(self.models, name)
+
+    def allow_server(self, name: str) -> bool:
+        """Tell whether the upstream MCP server may be used."""
+        return _matches(self.mcp_servers, name)
+
+    def allow_tool(self, name: str) -> bool:
+        """Tell whether the tool may be called."""
+        return _matches(self.tools, name)
+
+
+def _matches(patterns: tuple[str, ...] | None, name: str) -> bool:
+    return patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+#: Of a key without lists: everything but to administer.
+EVERYTHING = Grants()
+
+
+@frozen
 class KeyRecord:
     """One key as it is kept.
 
@@ -34,12 +72,14 @@ class KeyRecord:
         name: who or what it was made for.
         digest: of its token, see :func:`digest`.
         created: ISO date.
+        grants: what its bearer may use.
         extra: fields of a newer trillm, kept as they are.
     """
 
     name: str
     digest: str = field(repr=False)
     created: str
+    grants: Grants = EVERYTHING
     extra: Mapping[str, Any] = field(factory=dict, repr=False, hash=False)
 
 
@@ -68,3 +108,20 @@ class Keyring:
 
     def __bool__(self) -> bool:
         return self.sealed or bool(self.records)
+
+
+@frozen
+class OAuthSettings:
+    """Whose tokens are taken in place of keys.
+
+    Args:
+        issuer: URL of the authorization server, as its tokens' ``iss`` has it.
+        resource: our own URL, as its tokens' ``aud`` has it.
+        scopes: that a token must have, all of them.
+        admin_scope: that lets its bearer administer.
+    """
+
+    issuer: str
+    resource: str
+    scopes: tuple[str, ...] = ()
+    admin_scope: str = "trillm:admin"

@@ -42,6 +42,13 @@ def _json(created: float, level: str, name: str, message: str, fields: Mapping[s
     return json.dumps(line, default=str)
 
 
+def _of_worker(line: Format, worker: int) -> Format:
+    def labelled(created: float, level: str, name: str, message: str, fields: Mapping[str, Any]) -> str:
+        return line(created, level, name, message, {"worker": worker, **fields})
+
+    return labelled
+
+
 class _Formatter(logging.Formatter):
     """A formatter over one of the formats above."""
 
@@ -120,14 +127,15 @@ def _to_the_second(second: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
-def configure(log_format: LogFormat = "text", level: str = "info") -> None:
-    """Send the program's log to standard error in the given form."""
+def configure(log_format: LogFormat = "text", level: str = "info", *, worker: int | None = None) -> None:
+    """Send the program's log to standard error in the given form; each line with the ``worker``, if there are some."""
     # Looking these up costs more than writing the line, and no line shows them.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None  # noqa: SLF001 - documented: "Optimization" in logging's how-to
-    handler = _StandardError(_json if log_format == "json" else _text)
+    line = _json if log_format == "json" else _text
+    handler = _StandardError(line if worker is None else _of_worker(line, worker))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for chatty in ("httpx", "httpcore", "hypercorn", "quart"):
+    for chatty in ("httpx", "httpcore", "httpx2", "httpcore2", "hypercorn", "mcp", "quart"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -44,10 +44,11 @@ class _Total:
 
 @define(eq=False)
 class _Times:
-    """A histogram of seconds, by operation and server."""
+    """A histogram of seconds, by two labels."""
 
     name: str
     text: str
+    labels: tuple[str, str] = _SERVED
     values: dict[tuple[str, str], list[float]] = field(factory=dict, init=False)
 
     def observe(self, served: tuple[str, str], seconds: float) -> None:
@@ -58,7 +59,7 @@ class _Times:
         counts[-1] += seconds
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
-        family = HistogramMetricFamily(self.name, self.text, labels=_SERVED)
+        family = HistogramMetricFamily(self.name, self.text, labels=self.labels)
         for served, (*counts, total) in tuple(self.values.items()):
             buckets = zip((*map(floatToGoString, _SECONDS), "+Inf"), accumulate(counts), strict=True)
             family.add_metric(served, list(buckets), total)
@@ -78,6 +79,7 @@ class Metrics:
     _retries: _Total = field(init=False)
     _restarts: _Total = field(init=False)
     _malformed: _Total = field(init=False)
+    _tools: _Times = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         total, times = self._total, self._times
@@ -91,6 +93,7 @@ class Metrics:
         self._malformed = total(
             "trillm_malformed_frames", "Stream frames that were no JSON and were dropped.", "server"
         )
+        self._tools = times("trillm_tool_seconds", "Tool calls that chats have had run.", ("mcp_server", "outcome"))
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
 
@@ -99,8 +102,8 @@ class Metrics:
         self.registry.register(total)
         return total
 
-    def _times(self, name: str, text: str) -> _Times:
-        times = _Times(name, text)
+    def _times(self, name: str, text: str, labels: tuple[str, str] = _SERVED) -> _Times:
+        times = _Times(name, text, labels)
         self.registry.register(times)
         return times
 
@@ -139,6 +142,10 @@ class Metrics:
     def retried(self, server: str) -> None:
         """Count a failed attempt at ``server`` that another attempt follows."""
         self._retries.values[(server,)] += 1
+
+    def tool_called(self, mcp_server: str, *, failed: bool, seconds: float) -> None:
+        """Note a tool call that has ended."""
+        self._tools.observe((mcp_server, "failed" if failed else "ok"), seconds)
 
     def module_failed(self, module: str) -> None:
         """Count a failure of a module."""

@@ -121,7 +121,7 @@ class Scanner:
         rest += data
         end = rest.rfind(b"\n\n", unseen)
         if end < 0:
-            self._check_size(len(rest) - 1)  # the last byte may be the line's end
+            self._check_size(len(rest) - 2)  # the first byte may be an empty line, the last one the line's end
             return []
         block = bytes(rest[:end])
         del rest[: end + 2]

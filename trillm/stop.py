@@ -10,7 +10,8 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
 
 import trio
 
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 
 # SIGTERM is a POSIX signal, SIGBREAK a Windows one.
 SIGNALS = (signal.SIGINT, getattr(signal, "SIGBREAK", signal.SIGTERM))
+#: Beyond the drain time, what a process gets before it is ended from outside the event loop.
+BACKSTOP_S = 5.0
 #: The exit status of a process that had to be ended by the backstop.
 KILLED_STATUS = 70
 
@@ -38,6 +41,19 @@ async def watch_signals(
                 first.set()
 
 
+async def until(event: trio.Event, action: Callable[[], Awaitable[None]]) -> None:
+    """Run ``action``, but no longer than until ``event``."""
+    async with trio.open_nursery() as nursery:
+
+        async def watch() -> None:
+            await event.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(watch)
+        await action()
+        nursery.cancel_scope.cancel()
+
+
 @contextlib.contextmanager
 def hard_exit_after(seconds: float) -> Iterator[None]:
     """End the process with :data:`KILLED_STATUS` if the body has not ended after ``seconds``."""
@@ -48,6 +64,20 @@ def hard_exit_after(seconds: float) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+def hard_exit_at_hang_up(descriptor: int, after_s: float) -> None:
+    """End the process ``after_s`` seconds after the other end of a pair of sockets was closed, if it is still there."""
+
+    def watch() -> None:
+        line = select.poll()
+        line.register(descriptor, select.POLLHUP)  # told without being asked for, but not everywhere
+        while not any(events & ~select.POLLIN for _, events in line.poll()):
+            time.sleep(1)
+        time.sleep(after_s)
+        _exit()
+
+    threading.Thread(target=watch, name="hang-up", daemon=True).start()
 
 
 def _exit() -> None:

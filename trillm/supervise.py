@@ -12,6 +12,8 @@ from typing import Any, NoReturn, Protocol
 import trio
 from attrs import frozen
 
+from trillm.errors import TrillmError
+
 log = logging.getLogger(__name__)
 
 
@@ -85,7 +87,10 @@ async def supervise(
         if recent >= policy.burst:
             raise ModuleFailed(f"module {name} failed {recent} times in {policy.period_s:g} s") from error
         pause_s = policy.pause_s(recent)
-        log.error("module failed module=%s restart_in_s=%g", name, pause_s, exc_info=error)
+        if isinstance(error, TrillmError):  # its message says all there is to say
+            log.error("module failed module=%s restart_in_s=%g error=%r", name, pause_s, error.message)
+        else:
+            log.error("module failed module=%s restart_in_s=%g", name, pause_s, exc_info=error)
         await trio.sleep(pause_s)
 
 

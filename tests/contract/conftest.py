@@ -4,15 +4,16 @@ import pytest
 import trustme
 from support.running import Sim, running
 
-#: What answers the hot routes, and how it is reached. Tests that write raw bytes speak plain HTTP/1.1.
+#: What answers the hot routes, and how it is reached. Tests that write raw bytes speak HTTP/1.1.
 PLAIN = ("lane", "lane without epoll", "app")
 SECURE = ("lane+tls", "app+h2")
+FACES = {"test_hostile": (*PLAIN, "lane+tls"), "test_leaving": PLAIN}
 
 
 def pytest_generate_tests(metafunc):
     if "face" in metafunc.fixturenames:
-        writes_raw_bytes = metafunc.module.__name__.endswith(("test_hostile", "test_leaving"))
-        metafunc.parametrize("face", PLAIN if writes_raw_bytes else PLAIN + SECURE)
+        name = metafunc.module.__name__.rpartition(".")[2]
+        metafunc.parametrize("face", FACES.get(name, PLAIN + SECURE))
 
 
 @pytest.fixture(scope="session")

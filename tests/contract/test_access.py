@@ -1,8 +1,11 @@
 """Who is let in."""
 
+import logging
+
 import pytest
 from support.running import Sim, chat
 
+from trillm.keys import Grants
 from trillm.registry.store import Store
 
 
@@ -63,3 +66,37 @@ async def test_our_own_names_are_let_in(trillm):
     for host in (f"localhost:{port}", f"127.0.0.1:{port}", "[::1]", "192.168.1.5:80"):
         headers = {"host": host, "origin": f"http://{host}"}
         assert (await trillm.client.get("/v1/models", headers=headers)).status_code == 200, host
+
+
+async def test_a_key_is_shown_and_served_only_the_models_it_is_for(tmp_path, run_trillm):
+    token = Store(tmp_path / "servers.json").keys.create("chat-only", Grants(models=("sim-ch*",)))
+    async with run_trillm({"one": Sim()}) as trillm:
+        headers = {"authorization": f"Bearer {token}"}
+        listed = (await trillm.client.get("/v1/models", headers=headers)).json()["data"]
+        assert [model["id"] for model in listed] == ["sim-chat"]
+        assert (await trillm.client.get("/v1/models/sim-chat", headers=headers)).status_code == 200
+        assert (await trillm.post("/v1/chat/completions", chat(), **headers)).status_code == 200
+        for refused in (
+            await trillm.client.get("/v1/models/sim-embed", headers=headers),
+            await trillm.post("/v1/embeddings", {"model": "sim-embed", "input": "x"}, **headers),
+            await trillm.post("/v1/chat/completions", chat(model="one/sim-chat"), **headers),
+        ):
+            assert refused.status_code == 403
+            assert refused.json()["error"]["code"] == "model_not_allowed"
+
+
+async def test_the_log_has_the_client_that_a_proxy_of_ours_asks_for(run_trillm, caplog):
+    asked_for = {"x_forwarded_for": "203.0.113.9"}
+    caplog.set_level(logging.INFO, "trillm.gateway.gateway")
+    async with run_trillm({"one": Sim()}) as trillm:
+        assert (await trillm.post("/v1/chat/completions", chat(), **asked_for)).status_code == 200
+        assert (await trillm.post("/v1/chat/completions", chat())).status_code == 200
+    async with run_trillm({"one": Sim()}, forwarded_allow_ips="192.0.2.1") as trillm:
+        assert (await trillm.post("/v1/chat/completions", chat(), **asked_for)).status_code == 200
+    lines = [record.fields for record in caplog.records if record.getMessage() == "request"]
+    assert [line["client"] for line in lines] == ["203.0.113.9", "127.0.0.1", "127.0.0.1"]
+
+
+async def test_the_page_names_the_address_that_the_proxy_was_called_by(trillm):
+    through = {"x-forwarded-host": "localhost", "x-forwarded-proto": "https"}
+    assert "https://localhost/v1/chat/completions" in (await trillm.client.get("/", headers=through)).text

@@ -5,6 +5,7 @@ import json
 import pytest
 import trio
 from support.running import Sim, chat
+from support.tools import Tools, calls, mcp, says, turns
 
 FREED_S = 0.1
 
@@ -36,9 +37,32 @@ async def freed(trillm) -> None:
     ids=str,
 )
 async def test_leaving_while_the_server_works(trillm, stream, behaviour):
+    await leave_in_the_middle(trillm, chat(stream=stream, x_sim=behaviour))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("said", ["", "Let me look."])
+async def test_leaving_while_tools_run(trillm, stream, said):
+    tools = trillm.gateway.tools = Tools({"weather": {"now": says("", after_s=9)}})
+    x_sim = turns(calls("weather__now", "weather__now", say=said))
+    await leave_in_the_middle(trillm, chat(stream=stream, tools=[mcp("weather")], x_sim=x_sim))
+    assert (tools.running, tools.cancelled) == (0, 2)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_leaving_while_the_model_is_asked_again(trillm, stream):
+    trillm.gateway.tools = Tools({"weather": {"now": says("21 degrees")}})
+    x_sim = turns(calls("weather__now"), {"fault": "silent"})
+    await leave_in_the_middle(trillm, chat(stream=stream, tools=[mcp("weather")], x_sim=x_sim))
+    stats = await trillm.sim_stats("one")
+    assert (stats["finished"], stats["aborted"]) == (1, 1)
+
+
+async def leave_in_the_middle(trillm, body):
+    """Leave a request that is under way; everything is freed at once."""
     address = trillm.url.removeprefix("http://").split(":")
     connection = await trio.open_tcp_stream(address[0], int(address[1]))
-    await connection.send_all(request_bytes(chat(stream=stream, x_sim=behaviour)))
+    await connection.send_all(request_bytes(body))
     await trio.sleep(0.3)
     assert trillm.gateway.running == 1
     await connection.aclose()

@@ -3,12 +3,9 @@
 import json
 from contextlib import suppress
 
-import attrs
 import pytest
 import trio
 from support.running import Sim, chat, events, running
-
-from trillm.door.lane import LaneSettings
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
 
@@ -63,39 +60,12 @@ async def test_a_slow_reader_gets_every_token_in_order(trillm):
     assert [e["choices"][0]["delta"] for e in got[:-1]] == expected
 
 
-async def test_a_reader_that_stops_is_cut_at_the_write_stall_limit(trillm):
-    trillm.server.door.settings = attrs.evolve(trillm.server.door.settings, write_stall_s=0.3)
-    async with await connect(trillm) as deaf:
-        await deaf.send_all(request(stream=True, x_sim={"tokens": 10_000}))
-        await trio.sleep(0.2)
-        assert trillm.gateway.running == 1
-        with trio.fail_after(2):
-            while trillm.gateway.running:
-                await trio.sleep(0.05)
-    await trillm.settled("one", within_s=0.5)
-
-
 async def test_what_waits_for_a_slow_reader_is_bounded(trillm):
     async with await connect(trillm) as deaf:
         await deaf.send_all(request(stream=True, x_sim={"tokens": 10_000}))
         await trio.sleep(0.5)
         stats = await trillm.sim_stats("one")
         assert stats["in_flight"] == 1, "the whole stream was read although nobody takes it"
-
-
-@pytest.mark.parametrize(
-    ("sent", "limit"),
-    [(b"", "idle_s"), (b"POST /v1/chat", "head_s"), (HEAD + b"Content-Length: 50\r\n\r\n{", "body_s")],
-    ids=["idle", "head", "body"],
-)
-async def test_a_client_that_sends_too_slowly_is_let_go(trillm, sent, limit):
-    trillm.server.lane.settings = LaneSettings(**{limit: 0.2})
-    async with await connect(trillm) as stream:
-        if sent:
-            await stream.send_all(sent)
-        with trio.fail_after(4):
-            answer = await read_all(stream)
-    assert (b"408" in answer) == (limit == "body_s")
 
 
 async def test_connections_beyond_the_limit_are_closed_and_the_others_live(tmp_path):

@@ -1,18 +1,16 @@
 """The whole program as a subprocess: start, follow the registry, stop, crash."""
 
 import json
-import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
 
 import httpx
 import pytest
-from support.program import cli, serving, wait_for
+from support.program import cli, serving, serving_sim, wait_for
 from support.running import CHAT, chat, events
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are sent as on POSIX")
@@ -69,17 +67,6 @@ def status(program):
 
 def is_up(program, name):
     return status(program).get(name, {}).get("state") == "up"
-
-
-@contextmanager
-def serving_sim(*options):
-    """``trillm sim`` as a subprocess; yields its URL."""
-    command = [sys.executable, "-m", "trillm", "sim", "--port", "0", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        try:
-            yield re.search(r"http://[\w.:]+", process.stdout.readline())[0]
-        finally:
-            process.terminate()
 
 
 def test_a_broken_edit_keeps_the_last_good_state_and_is_shown_everywhere(tmp_path):

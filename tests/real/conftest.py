@@ -20,3 +20,11 @@ def llama(tmp_path_factory):
         pytest.skip("no llama-server: set TRILLM_LLAMA_SERVER and TRILLM_LLAMA_MODELS, see CONTRIBUTING.md")
     with running_llama(tmp_path_factory.mktemp("llama")) as urls:
         yield urls
+
+
+@pytest.fixture(scope="session")
+def llama_tool(llama):
+    """A real llama-server whose model calls a tool whenever it may."""
+    if "tool" not in llama:
+        pytest.skip("no tiny-tool.gguf: see CONTRIBUTING.md")
+    return llama["tool"]

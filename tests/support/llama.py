@@ -19,7 +19,7 @@ ARGUMENTS = {
     "embed": ["-m", "tiny-embed.gguf", "-a", "tiny-embed", "--embeddings", "--pooling", "mean", "-c", "2048"],
     "rerank": ["-m", "tiny-rerank.gguf", "-a", "tiny-rerank", "--reranking", "-c", "2048", "-np", "4"],
     "think": ["-m", "tiny-think.gguf", "-a", "tiny-think", "-c", "8192", "-np", "4", "--jinja"],
-    "tool": ["-m", "tiny-tool.gguf", "-a", "tiny-tool", "-c", "8192", "-np", "4", "--jinja"],
+    "tool": ["-m", "tiny-tool.gguf", "-a", "tiny-tool", "-c", "32768", "-np", "2", "--jinja", "--slots"],
     "vision": ["-m", "tiny-chat.gguf", "--mmproj", "tiny-mmproj.gguf", "-a", "tiny-vision", "-c", "4096", "--jinja"],
 }
 

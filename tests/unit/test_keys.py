@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trillm.keys import KeyRecord, Keyring, digest, new_token
+from trillm.keys import Grants, KeyRecord, Keyring, digest, new_token
 
 
 def ring_of(*tokens):
@@ -54,3 +54,21 @@ def test_a_sealed_ring_lets_nobody_in():
 def test_nothing_shows_a_digest():
     ring = ring_of("secret")
     assert digest("secret") not in repr(ring)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "name", "allowed"),
+    [
+        (None, "anything", True),
+        ((), "anything", False),
+        (("llama3",), "llama3", True),
+        (("llama3",), "llama3:8b", False),
+        (("llama3*",), "gpu1/llama3", False),
+        (("*llama*", "x"), "gpu1/llama3", True),
+        (("Llama3",), "llama3", False),
+    ],
+)
+def test_grants_are_patterns_over_names(patterns, name, allowed):
+    grants = Grants(models=patterns, mcp_servers=patterns, tools=patterns)
+    assert [grants.allow_model(name), grants.allow_server(name), grants.allow_tool(name)] == [allowed] * 3
+    assert not grants.admin

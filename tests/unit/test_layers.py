@@ -9,13 +9,13 @@ import trillm
 ROOT = Path(trillm.__file__).parent
 
 LAYERS = (
-    {"errors", "models", "sse", "keys", "dialects"},
-    {"hub", "budget", "supervise", "metrics", "logs", "stop", "runfile"},
+    {"errors", "models", "sse", "keys", "lexical", "dialects"},
+    {"hub", "budget", "supervise", "metrics", "logs", "stop", "runfile", "workers"},
     {"registry", "wire", "backends"},
     {"pool"},
     {"gateway"},
     {"door", "api", "mcp", "sim"},
-    {"cli", "app", "settings", "banner", "observe", "bench", "__main__"},
+    {"cli", "app", "settings", "banner", "observe", "bench", "worker", "parent", "__main__"},
 )
 FACES = LAYERS[5]
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names}

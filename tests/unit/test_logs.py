@@ -22,7 +22,10 @@ def as_it_was():
     before = root.handlers[:], root.level
     names = ("logThreads", "logProcesses", "logMultiprocessing", "_srcfile")
     switches = {name: getattr(logging, name) for name in names}
-    levels = {name: logging.getLogger(name).level for name in ("httpx", "httpcore", "hypercorn", "quart")}
+    levels = {
+        name: logging.getLogger(name).level
+        for name in ("httpx", "httpcore", "httpx2", "httpcore2", "hypercorn", "mcp", "quart")
+    }
     yield
     root.handlers[:], root.level = before
     for name, value in switches.items():
@@ -45,6 +48,17 @@ def test_a_line_says_when_how_bad_where_and_what(capfd):
     logs.configure()
     log.warning("stopping signal=%s", "SIGTERM")
     assert line_of(capfd) == "warning gateway: stopping signal=SIGTERM"
+
+
+def test_of_several_workers_each_line_says_whose_it_is(capfd):
+    logs.configure(worker=3)
+    log.info("request", extra={"fields": {"id": "r1"}})
+    assert line_of(capfd) == "info    gateway: request worker=3 id=r1"
+    logs.info(log, "request", {"id": "r1"})
+    assert line_of(capfd) == "info    gateway: request worker=3 id=r1"
+    logs.configure("json", worker=3)
+    log.info("stopping")
+    assert json.loads(capfd.readouterr().err)["worker"] == 3
 
 
 def test_a_logger_of_others_keeps_its_whole_name(capfd):

@@ -2,15 +2,17 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import pytest
 import trio
 import trio.testing
 
-from trillm.stop import KILLED_STATUS, SIGNALS, hard_exit_after, watch_signals
+from trillm.stop import KILLED_STATUS, SIGNALS, hard_exit_after, until, watch_signals
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -73,3 +75,44 @@ def test_it_says_so_in_the_end():
 def test_a_standard_error_that_nobody_reads_keeps_nobody():
     script = "with hard_exit_after(0.1): sys.stderr.write('x' * 10_000_000)"
     assert ended(script, stderr=subprocess.PIPE) == KILLED_STATUS
+
+
+async def test_an_action_runs_to_its_end_but_no_longer_than_until_the_event(autojump_clock):
+    event = trio.Event()
+    await until(event, partial(trio.sleep, 1))
+    assert trio.current_time() == 1
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(until, event, trio.sleep_forever)
+        await trio.sleep(1)
+        event.set()
+    assert trio.current_time() == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="workers are POSIX's")
+@pytest.mark.parametrize("hangs", ["time.sleep(60)", "exec('while True: pass')"])
+def test_who_hangs_is_ended_when_the_other_side_is_gone_and_not_before(hangs):
+    code = f"""
+import socket, sys, time
+from trillm.stop import hard_exit_at_hang_up
+hard_exit_at_hang_up(int(sys.argv[1]), 0.1)
+print("there", flush=True)
+{hangs}
+"""
+    ours, theirs = socket.socketpair()
+    with (
+        theirs,
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process,
+    ):
+        with ours:
+            process.stdout.readline()
+            ours.send(b"bytes are no hang-up")
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.5)
+            theirs.close()
+        assert process.wait(10) == KILLED_STATUS
+        assert b"did not stop in time" in process.stderr.read()

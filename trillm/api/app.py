@@ -15,20 +15,23 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge, RequestTimeout
 
 from trillm import errors
-from trillm.api import status
+from trillm.api import sums
 from trillm.api.page import render_page
 from trillm.api.reply import Answer, Connection
 from trillm.dialects.dialect import dialect_of
+from trillm.gateway import status
 from trillm.gateway.access import Access, Caller
 from trillm.gateway.call import read_call, request_id
 from trillm.gateway.cors import Cors
 from trillm.gateway.envelopes import envelope_of, id_headers
 from trillm.gateway.gateway import Gateway
 from trillm.gateway.paths import PATHS, asked_at
+from trillm.gateway.proxies import UNIX, Peer
 from trillm.gateway.reply import Headers
 from trillm.metrics import CONTENT_TYPE
 from trillm.models import Operation
 from trillm.registry.registry import Registry
+from trillm.workers import totals
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,7 @@ class Site:
         gateway: answers calls.
         registry: what is configured, and what is wrong with it.
         access: who may call.
+        gather: asks the other processes, if there are some.
         max_body_bytes: a larger request body is refused with 413.
         body_s: seconds a client may take to send its body.
     """
@@ -48,6 +52,7 @@ class Site:
     gateway: Gateway
     registry: Registry
     access: Access
+    gather: sums.Gather | None = None
     max_body_bytes: int = 64 * 1024 * 1024
     body_s: float = 60.0
 
@@ -78,9 +83,9 @@ async def _call(site: Site, operation: Operation) -> Answer | Response:
     headers = wire_headers()
     body = b""
     try:
-        caller = site.access.admit(headers)
+        caller = site.access.admit(headers, _peer(site))
         body = await request.get_data(cache=False, as_text=False, parse_form_data=False)
-        call = read_call(operation, headers, body, caller=caller.key)
+        call = read_call(operation, headers, body, caller=caller.key, grants=caller.grants, client=caller.client)
     except errors.TrillmError as error:
         return _error(error, body)
     return Answer(partial(site.gateway.handle, call))
@@ -91,29 +96,40 @@ def wire_headers() -> Headers:
     return [(name.lower(), value) for name, value in request.scope["headers"]]
 
 
+def _peer(site: Site) -> Peer:
+    client = request.scope["client"]  # None is what Hypercorn makes of a Unix socket's
+    return site.access.proxies.peer(UNIX if client is None else client[0])
+
+
 def _admit(site: Site) -> Caller:
-    return site.access.admit(wire_headers())
+    return site.access.admit(wire_headers(), _peer(site))
 
 
 def _add_models(app: QuartTrio, site: Site) -> None:
     @app.get("/v1/models")
     @app.get("/models")
     async def list_models() -> Response:
-        _admit(site)
-        return _json(status.model_list(site.gateway.pool))
+        return _json(status.model_list(site.gateway.pool, _admit(site).grants))
 
     @app.get("/v1/models/<path:name>")
     @app.get("/models/<path:name>")
     async def get_model(name: str) -> Response:
-        _admit(site)
-        return _json(status.model(site.gateway.pool, name))
+        return _json(status.model(site.gateway.pool, name, _admit(site).grants))
 
 
 def _add_operator_routes(app: QuartTrio, site: Site) -> None:
     @app.get("/")
     async def page() -> Response:
         shown = not site.registry.snapshot.keyring or _is_operator(site)
-        return Response(render_page(site.gateway.pool, request.host_url, shown=shown), content_type="text/html")
+        base = site.access.base_url(wire_headers(), _peer(site), request.host_url)
+        return Response(render_page(site.gateway.pool, base, shown=shown), content_type="text/html")
+
+    @app.get("/.well-known/oauth-protected-resource")
+    @app.get("/.well-known/oauth-protected-resource/<path:_resource>")
+    async def protected_resource(_resource: str = "") -> Response:
+        if site.access.issuer is None:
+            raise errors.NotFound("No authorization server is configured; callers show keys, if anything.")
+        return _json(site.access.issuer.metadata)
 
     @app.get("/favicon.ico")
     async def no_icon() -> Response:
@@ -132,13 +148,26 @@ def _add_operator_routes(app: QuartTrio, site: Site) -> None:
     @app.get("/metrics")
     async def metrics() -> Response:
         _admit(site)
-        return Response(site.gateway.metrics.exposition(), content_type=CONTENT_TYPE)
+        return Response(await _metrics(site), content_type=CONTENT_TYPE)
 
     @app.get("/trillm/status")
     async def full_status() -> Response:
         if not _admit(site).is_operator:
             raise errors.Forbidden("Only the command line of the account that runs trillm may see this.")
-        return _json(status.full(site.gateway, site.registry))
+        return _json(await _status(site))
+
+
+async def _metrics(site: Site) -> bytes:
+    metrics = site.gateway.metrics
+    if site.gather is None:
+        return metrics.exposition()
+    return totals.exposition(await site.gather(totals.METRICS, totals.part(metrics.registry)))
+
+
+async def _status(site: Site) -> dict[str, Any]:
+    if site.gather is None:
+        return status.full(site.gateway, site.registry)
+    return sums.summed(await site.gather(sums.STATUS, sums.part(site.gateway, site.registry)))
 
 
 def _is_operator(site: Site) -> bool:

@@ -16,7 +16,10 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
-from quart_trio import QuartTrio
+
+from trillm.api.mount import Asgi
+from trillm.wire.net import Replayed
+from trillm.wire.screen import Screened
 
 KEEP_ALIVE_S = 60.0
 MAX_HEAD_BYTES = 64 * 1024
@@ -36,7 +39,7 @@ class AppServer:
 
 
 @asynccontextmanager
-async def open_app_server(app: QuartTrio) -> AsyncIterator[AppServer]:
+async def open_app_server(app: Asgi) -> AsyncIterator[AppServer]:
     """Start the application's lifespan and yield its server; the lifespan ends with the block."""
     config = _config()
     wrapped = wrap_app(app, config.wsgi_max_body_size, mode="asgi")
@@ -44,32 +47,16 @@ async def open_app_server(app: QuartTrio) -> AsyncIterator[AppServer]:
     lifespan = Lifespan(wrapped, config, {})
 
     async def serve_connection(stream: trio.abc.Stream, read: bytes) -> None:
-        replayed: Any = Replayed(stream, read)  # all of trio.SSLStream that Hypercorn uses
-        await TCPServer(wrapped, config, context, ConnectionState({}), replayed).run()
+        shown: Any = Replayed(stream, read)  # all of trio.SSLStream that Hypercorn uses
+        if not (isinstance(stream, trio.SSLStream) and stream.selected_alpn_protocol() == "h2"):
+            shown = Screened(shown)
+        await TCPServer(wrapped, config, context, ConnectionState({}), shown).run()
 
     async with trio.open_nursery() as nursery:
         await nursery.start(lifespan.handle_lifespan)
         await lifespan.wait_for_startup()
         yield AppServer(serve_connection, context.terminated.set)
         nursery.cancel_scope.cancel()
-
-
-class Replayed:
-    """A stream whose first bytes were read before; otherwise the stream itself, TLS or not."""
-
-    def __init__(self, stream: trio.abc.Stream, read: bytes) -> None:
-        self._stream = stream
-        self._read = read
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Return what was read before, then what comes."""
-        if self._read:
-            read, self._read = self._read, b""
-            return read
-        return bytes(await self._stream.receive_some(max_bytes))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
 
 
 def _config() -> Config:

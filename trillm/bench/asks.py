@@ -37,11 +37,13 @@ class Target:
         url: http(s); ``/v1`` is appended unless its path has a version.
         model: the name to ask for.
         api_key: sent as a bearer token.
+        headers: sent as well.
     """
 
     url: str
     model: str
     api_key: str | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(factory=dict, repr=False)
 
     @property
     def origin(self) -> Origin:
@@ -70,7 +72,9 @@ class Ask:
     @classmethod
     def build(cls, target: Target, path: str, fields: Mapping[str, Any]) -> Self:
         """Build a POST of JSON ``fields`` and the model's name."""
-        headers = [(b"authorization", b"Bearer " + target.api_key.encode())] if target.api_key else []
+        headers = [(name.encode(), value.encode()) for name, value in target.headers.items()]
+        if target.api_key:
+            headers.append((b"authorization", b"Bearer " + target.api_key.encode()))
         body = msgspec.json.encode({"model": target.model, **fields})
         request = build_request(Endpoint(target.origin, target.base + path), headers, body)
         return cls(request.head + request.body, streamed=bool(fields.get("stream")))

@@ -34,10 +34,10 @@ def drive(coroutine: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError(message)
 
 
-def _only(error: BaseException) -> BaseException:
+def only(error: BaseException) -> BaseException:
     """Return what is wrapped in groups of one: how many nurseries it came through is nobody's concern."""
     if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        return _only(error.exceptions[0])
+        return only(error.exceptions[0])
     return error
 
 
@@ -53,7 +53,7 @@ class Command(click.Command):
         try:
             return trio.run(super().invoke, ctx)
         except BaseExceptionGroup as group:
-            raise _only(group) from group
+            raise only(group) from group
 
 
 class Group(click.Group):

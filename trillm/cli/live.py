@@ -17,6 +17,8 @@ from trillm.errors import Unavailable
 from trillm.runfile import run_file
 
 if TYPE_CHECKING:
+    import socket
+    import ssl
     from http.client import HTTPConnection
 
 ANSWER_S = 0.5
@@ -156,6 +158,13 @@ def read_status(registry: Path) -> Status:
         raise NotRunning(f"trillm (pid {running.pid}) is of a version too far from this one") from error
 
 
+def find_running(registry: Path) -> Running:
+    """Return where the server of ``registry`` answers; raise :class:`NotRunning`."""
+    running = _read_run_file(run_file(registry))
+    _ask(running)
+    return running
+
+
 def say_followed(registry: Path) -> None:
     """After a change, say that the running trillm follows; say nothing when none runs."""
     try:
@@ -182,7 +191,7 @@ def _ask(running: Running) -> Any:
             with connection.getresponse() as response:
                 if response.status == OK:
                     return json.loads(response.read())
-    except ConnectionRefusedError as error:
+    except (ConnectionRefusedError, FileNotFoundError) as error:  # a port, and a socket, of one that is gone
         raise NotRunning(NOT_RUNNING) from error
     except (OSError, HTTPException, ValueError) as error:
         raise NotRunning(f"trillm (pid {running.pid}) does not answer at {running.url}: {error}") from error
@@ -194,14 +203,38 @@ def _connection(url: str) -> "HTTPConnection":
     from urllib.parse import urlsplit
 
     address = urlsplit(url)
-    if address.scheme == "http":
+    scheme, _, over = address.scheme.partition("+")
+    context = _unverified() if scheme == "https" else None
+    if over == "unix":
+        connection = HTTPConnection("localhost", timeout=ANSWER_S)
+        connection.sock = _unix_connected(address.netloc, context)
+        return connection
+    if context is None:
         return HTTPConnection(address.hostname or "", address.port, timeout=ANSWER_S)
+    return HTTPSConnection(address.hostname or "", address.port, timeout=ANSWER_S, context=context)
+
+
+def _unix_connected(quoted: str, context: "ssl.SSLContext | None") -> "socket.socket":
+    import socket
+    from urllib.parse import unquote
+
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(ANSWER_S)
+        sock.connect(unquote(quoted))
+        return sock if context is None else context.wrap_socket(sock)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _unverified() -> "ssl.SSLContext":
     import ssl
 
-    # The certificate is for the names that clients use; this is loopback, at a port that our own run file names.
+    # The certificate is for the names that clients use; this is our own machine, as our own run file has it.
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return HTTPSConnection(address.hostname or "", address.port, timeout=ANSWER_S, context=context)
+    return context
 
 
 def _known(cls: type[T], raw: dict[str, Any]) -> T:

@@ -33,10 +33,10 @@ def _store(ctx: click.Context, _param: click.Parameter, path: Path | None) -> "S
 
 
 def find(section: str, entries: Mapping[str, T], name: str) -> T:
-    """Return the entry ``name`` of ``section`` (``servers``, ``routes``), or raise :class:`ConfigError`."""
+    """Return the entry ``name`` of ``section`` (``servers``, ``mcp_servers``…), or raise :class:`ConfigError`."""
     if name not in entries:
         there = ", ".join(entries) or "none"
-        raise ConfigError(f"{section}.{name}", f"no {section[:-1]} of that name; there are: {there}")
+        raise ConfigError(f"{section}.{name}", f"no {section[:-1].replace('_', ' ')} of that name; there are: {there}")
     return entries[name]
 
 
@@ -63,4 +63,7 @@ server_argument = click.argument(
 )
 route_argument = click.argument(
     "name", metavar="NAME", shell_complete=completing(lambda store: list(store.read().routes))
+)
+mcp_argument = click.argument(
+    "name", metavar="NAME", shell_complete=completing(lambda store: list(store.read().mcp_servers))
 )

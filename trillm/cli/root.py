@@ -12,6 +12,7 @@ MODULES = {
     "server": "trillm.cli.servers",
     "model": "trillm.cli.models",
     "route": "trillm.cli.routes",
+    "mcp": "trillm.cli.mcp",
     "key": "trillm.cli.keys",
     "discover": "trillm.cli.discover",
     "sim": "trillm.cli.sim",

@@ -44,6 +44,14 @@ def command() -> None:
     help="Who answers when none of those can; repeated, in this order.",
 )
 @click.option("--rank-by", type=click.Choice(("embeddings",)), help="Rank by these where a server cannot rank.")
+@click.option(
+    "--mcp-server",
+    "mcp_servers",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completing(lambda store: list(store.read().mcp_servers)),
+    help="An MCP server whose tools are run in every chat; repeated, several.",
+)
 @budget_options
 @click.option("--replace", is_flag=True, help="Replace the route of that name.")
 @store_option
@@ -54,6 +62,7 @@ def add(
     to: tuple[str, ...],
     fallback: tuple[str, ...],
     rank_by: str | None,
+    mcp_servers: tuple[str, ...],
     replace: bool,
     **budgets: Any,
 ) -> None:
@@ -62,6 +71,7 @@ def add(
         name,
         to=_targets("--to", to),
         fallback=_targets("--fallback", fallback),
+        mcp_servers=mcp_servers,
         budgets=Budgets(**{kind: budgets[f"{kind}_budget"] for kind in BUDGETS}),
         rank_by=rank_by,
     )
@@ -108,6 +118,7 @@ def show(store: Store, name: str, *, as_json: bool) -> None:
         ("fallback", _join(route.fallback)),
         ("budgets", budgets),
         ("rank by", route.rank_by or ""),
+        ("mcp", ", ".join(route.mcp_servers)),
     ):
         say(f"{label:<8}  {value or NOTHING}")
     return None

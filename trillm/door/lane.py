@@ -9,6 +9,7 @@ import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from io import BytesIO
+from typing import Any, Protocol
 
 import trio
 from attrs import define, field, frozen
@@ -17,12 +18,14 @@ from trillm.door.reply import LaneReply
 from trillm.door.tls import speaks_http_2
 from trillm.errors import NotFound, RequestTimeout, TrillmError
 from trillm.gateway.access import Access
-from trillm.gateway.call import Call, read_call, request_id
+from trillm.gateway.call import read_call, request_id
 from trillm.gateway.envelopes import send_error
 from trillm.gateway.gateway import Gateway
 from trillm.gateway.paths import PATHS, asked_at
-from trillm.gateway.reply import ClientLeft, Headers
+from trillm.gateway.proxies import UNIX, UNKNOWN, Peer
+from trillm.gateway.reply import ClientLeft, Headers, Reply
 from trillm.wire import answer
+from trillm.wire.http_request import HttpRequest
 from trillm.wire.net import RECEIVE_BYTES, RawStream, transport
 from trillm.wire.poller import HUNG_UP, Poller
 from trillm.wire.request import RequestReader
@@ -36,6 +39,19 @@ LINGER_S = 2.0
 HandOver = Callable[[trio.abc.Stream, bytes], Awaitable[None]]
 
 _OPERATIONS = {path.encode(): operation for path, operation in PATHS.items()}
+
+
+class Mount(Protocol):
+    """Another face that answers requests which were read as a whole."""
+
+    def takes(self, path: bytes) -> bool:
+        """Tell whether a request to ``path`` is its."""
+
+    async def handle(self, request: HttpRequest, reply: Reply) -> None:
+        """Answer it; cancelled when the client leaves."""
+
+    async def serve_websocket(self, stream: trio.abc.Stream, read: bytes) -> None:
+        """Serve a connection that asks to become a WebSocket, given what was read of it."""
 
 
 @frozen
@@ -68,6 +84,7 @@ class Lane:
         poller: tells of clients that hang up.
         settings: see :class:`LaneSettings`.
         enabled: False hands everything over.
+        mount: another face, whose requests are read here and answered there, and whose WebSockets go there.
     """
 
     gateway: Gateway
@@ -76,6 +93,7 @@ class Lane:
     poller: Poller | None = None
     settings: LaneSettings = field(factory=LaneSettings)
     enabled: bool = True
+    mount: Mount | None = None
     closing: bool = field(default=False, init=False)
     _conversations: "set[_Conversation]" = field(factory=set, init=False)
 
@@ -85,7 +103,7 @@ class Lane:
             await self.hand_over(stream, b"")
             return
         not_ours = b""
-        conversation = _Conversation(self, stream)
+        conversation = _Conversation(self, stream, self.access.proxies.peer(peer_address(stream)))
         self._conversations.add(conversation)
         try:
             with conversation.scope:
@@ -93,7 +111,7 @@ class Lane:
         finally:
             self._conversations.discard(conversation)
         if not_ours:
-            await self.hand_over(stream, not_ours)
+            await (conversation.upgraded or self.hand_over)(stream, not_ours)
 
     async def _converse(self, conversation: "_Conversation") -> bytes:
         raw = transport(conversation.stream)
@@ -131,19 +149,23 @@ class _Conversation:
     Args:
         lane: what all connections share.
         stream: to the client.
+        peer: who it is, or the proxy before it.
         scope: cancelled to end the connection.
         deadline: when what it waits for now is to be there, on Trio's clock.
         idle: whether it waits for a request.
         watched: whether somebody will call :meth:`hung_up`.
+        upgraded: who serves it when it is a WebSocket.
     """
 
     lane: Lane
     stream: trio.abc.Stream
+    peer: Peer = UNKNOWN
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     deadline: float = math.inf
     idle: bool = False
     watched: bool = False
     reader: RequestReader = field(init=False)
+    upgraded: HandOver | None = field(default=None, init=False)
     _reply: LaneReply | None = field(default=None, init=False)
     _left: bool = field(default=False, init=False)
 
@@ -168,10 +190,18 @@ class _Conversation:
             if head is None:
                 break
             if wants_websocket(head):
-                await self._refuse(NotFound("No WebSocket is served here."), head)
-                break
-            if not self._takes(head):
+                mount = self.lane.mount
+                if mount is None or not mount.takes(head.path):
+                    await self._refuse(NotFound("No WebSocket is served here."), head)
+                    break
+                self.upgraded = mount.serve_websocket
                 return head.raw + self.reader.unread()
+            if not self._takes(head):
+                if not self._is_mounted(head):
+                    return head.raw + self.reader.unread()
+                if not await self._answer_mounted(head):
+                    break
+                continue
             if not await self._answer(head):
                 break
         return b""
@@ -179,6 +209,13 @@ class _Conversation:
     def _takes(self, head: RequestHead) -> bool:
         hot = head.path in _OPERATIONS and head.method == b"POST" and head.version == b"1.1"
         return hot and self.lane.enabled
+
+    def _is_mounted(self, head: RequestHead) -> bool:
+        mount = self.lane.mount
+        if mount is None or not self.lane.enabled or head.version != b"1.1":
+            return False
+        # A HEAD is answered without a body, which the framework sees to.
+        return head.method != b"HEAD" and mount.takes(head.path)
 
     async def _next_head(self) -> RequestHead | None:
         """Return the next request's head, or None when the client is done, silent, or we are closing."""
@@ -217,14 +254,35 @@ class _Conversation:
         self.deadline = math.inf
         body: bytes | None = b""
         try:
-            caller = self.lane.access.admit(head.headers)
+            caller = self.lane.access.admit(head.headers, self.peer)
             body = await self._read_body(head)
             if body is None:
                 return False
-            call = read_call(_OPERATIONS[head.path], head.headers, body, caller=caller.key)
+            call = read_call(
+                _OPERATIONS[head.path],
+                head.headers,
+                body,
+                caller=caller.key,
+                grants=caller.grants,
+                client=caller.client,
+            )
         except TrillmError as error:
             return await self._refuse(error, head, body or b"")
-        await self._handle(call, reply)
+        await self._handle(call, reply, self.lane.gateway)
+        return reply.finished and not reply.closing
+
+    async def _answer_mounted(self, head: RequestHead) -> bool:
+        """Let the other face answer; return whether the connection can carry another request."""
+        reply = LaneReply(self.stream, not head.keep_alive or self.lane.closing, self._cors(head))
+        self.deadline = math.inf
+        try:
+            body = await self._read_body(head)
+        except TrillmError as error:
+            return await self._refuse(error, head)
+        if body is None or self.lane.mount is None:
+            return False
+        path, method = head.path.decode("latin-1"), head.method.decode("latin-1")
+        await self._handle(HttpRequest(method, path, head.headers, body), reply, self.lane.mount)
         return reply.finished and not reply.closing
 
     async def _read_body(self, head: RequestHead) -> bytes | None:
@@ -256,17 +314,17 @@ class _Conversation:
             body.write(piece)
         return piece is not None
 
-    async def _handle(self, call: Call, reply: LaneReply) -> None:
-        """Let the gateway answer; a client that hangs up before the reply is complete cancels everything."""
+    async def _handle(self, call: Any, reply: LaneReply, by: "Gateway | Mount") -> None:
+        """Let the gateway or another face answer; a client that hangs up before the end of it cancels everything."""
         self._reply = reply
         if self._left:
             return
         if self.watched:
-            await self.lane.gateway.handle(call, reply)
+            await by.handle(call, reply)
             return
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._wait_for_hang_up)
-            await self.lane.gateway.handle(call, reply)
+            await by.handle(call, reply)
             nursery.cancel_scope.cancel()
 
     async def _wait_for_hang_up(self) -> None:
@@ -320,3 +378,15 @@ def _with_room(body: BytesIO, size: int) -> BytesIO:
 def wants_websocket(head: RequestHead) -> bool:
     """Tell whether a request asks to become a WebSocket. Any other upgrade may be ignored (RFC 9110 §7.8)."""
     return head.upgrade and (head.get(b"upgrade") or b"").lower() == b"websocket"
+
+
+def peer_address(stream: trio.abc.Stream) -> str | None:
+    """Return the IP address at the other end, or ``unix:``; None: it is gone already, or was never on a network."""
+    raw = transport(stream)
+    if not isinstance(raw, RawStream):
+        return None
+    try:
+        name = raw.socket.getpeername()
+    except OSError:
+        return None
+    return name[0] if isinstance(name, tuple) else UNIX

@@ -11,20 +11,32 @@ from trillm.wire.net import RawStream
 HTTP_2 = "h2"
 
 
-def build_context(certfile: Path, keyfile: Path | None) -> ssl.SSLContext:
+def build_context(certfile: Path, keyfile: Path | None, password: str | None = None) -> ssl.SSLContext:
     """Return a context that shows the certificate and offers HTTP/2 and HTTP/1.1.
 
     Args:
         certfile: PEM, with the chain; the key too, if there is no ``keyfile``.
         keyfile: PEM.
+        password: of the key, if it has one.
 
     Raises:
-        ConfigError: a file cannot be read, or they do not belong together.
+        ConfigError: a file cannot be read, they do not belong together, or the password is not the key's.
     """
+    asked = False
+
+    def key_password() -> str:
+        # Called for a key that has one. Without it OpenSSL would ask at the terminal, and wait there.
+        nonlocal asked
+        asked = True
+        return password or ""
+
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(certfile, keyfile)
+        context.load_cert_chain(certfile, keyfile, key_password)
     except ssl.SSLError as exc:
+        if asked:
+            problem = "is not what --keyfile-password says" if password else "is needed: give --keyfile-password"
+            raise ConfigError(str(keyfile or certfile), f"the key's password {problem}") from exc
         reason = (exc.reason or str(exc)).replace("_", " ").lower()
         raise ConfigError(str(certfile), f"is no PEM certificate with its key: {reason}") from exc
     except OSError as exc:

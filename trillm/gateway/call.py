@@ -20,6 +20,7 @@ from trillm.dialects.ranking.request import read_ranking
 from trillm.dialects.ranking.values import Ranking
 from trillm.errors import BadRequest, UnsupportedMediaType
 from trillm.gateway.reply import Headers
+from trillm.keys import EVERYTHING, Grants
 from trillm.models import Operation
 
 #: Request headers that concern the backend too. Everything else is between the caller and us.
@@ -30,6 +31,9 @@ FORWARDED = frozenset({
 #: No model is called anything longer, and what a caller calls it goes into the log.
 MAX_MODEL_CHARS = 1000
 
+#: Tools without these bytes are no MCP server's. (Written with ``\\u`` escapes it is not recognised.)
+_MCP = b'"mcp"'
+_NO = frozenset({b"", b"0", b"false"})
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _bits = random.Random().getrandbits  # noqa: S311 - unique, no secret; the system's own cost ten times as much
 
@@ -46,7 +50,11 @@ class Call:
         stream: whether the answer is to be streamed.
         budget_s: seconds the caller gives (``x-trillm-budget``), or None.
         caller: the name of the key used, or None.
+        grants: what the caller may use.
+        client: the address it came from, if that is known.
         forwarded: headers for the backend.
+        mcp: whether its tools seem to be, some of them, those of MCP servers.
+        tool_steps: whether the caller wants to see these run (``x-trillm-tool-steps``).
         received: ``trio.current_time()`` when the request had arrived.
         retrieval: of a ranking all of it, of a call for embeddings what decides its way; None for anything else.
         dialect: what the caller speaks, unless that is what all servers do.
@@ -60,7 +68,11 @@ class Call:
     stream: bool = False
     budget_s: float | None = None
     caller: str | None = None
+    grants: Grants = EVERYTHING
+    client: str | None = None
     forwarded: Headers = field(factory=list, repr=False)
+    mcp: bool = False
+    tool_steps: bool = False
     received: float = field(factory=trio.current_time)
     retrieval: "Ranking | EmbeddingsPeek | None" = field(default=None, repr=False)
     dialect: Dialect | None = None
@@ -91,6 +103,7 @@ class _Streamed(_Peek, kw_only=True):
 
 class _Chat(_Streamed, kw_only=True):
     messages: msgspec.Raw
+    tools: msgspec.Raw = msgspec.Raw(b"")
 
 
 class _Completions(_Streamed, kw_only=True):
@@ -142,7 +155,13 @@ _STRING_OR_ARRAY = re.compile(rb"[\"\[]")
 
 
 def read_call(
-    operation: Operation, headers: Sequence[tuple[bytes, bytes]], body: bytes, *, caller: str | None = None
+    operation: Operation,
+    headers: Sequence[tuple[bytes, bytes]],
+    body: bytes,
+    *,
+    caller: str | None = None,
+    grants: Grants = EVERYTHING,
+    client: str | None = None,
 ) -> Call:
     """Make a call of a request's headers (lower-case names) and its whole body.
 
@@ -166,8 +185,12 @@ def read_call(
         stream=bool(peek.stream) and operation in _STREAMED,
         budget_s=_budget(known.get(b"x-trillm-budget")),
         caller=caller,
+        grants=grants,
+        client=client,
         retrieval=retrieval,
         forwarded=[(name, known[name]) for name in FORWARDED.intersection(known)],
+        mcp=operation is Operation.CHAT and bytes(peek.tools).rfind(_MCP) >= 0,  # half of what "in" takes
+        tool_steps=known.get(b"x-trillm-tool-steps", b"0") not in _NO,
         dialect=dialect_of(operation),
         uncounted=peek.uncounted,
     )

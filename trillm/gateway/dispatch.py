@@ -48,6 +48,7 @@ class Dispatch:
         reply: where the answer goes.
         journey: filled in.
         attempts: of this call, empty.
+        blames: whether a budget that is spent may be held against the server.
     """
 
     pool: Pool
@@ -61,6 +62,7 @@ class Dispatch:
     reply: Reply
     journey: Journey
     attempts: Attempts
+    blames: bool = field(default=True, kw_only=True)
     _failed: UpstreamFailed | None = field(default=None, init=False)
 
     async def run(self) -> PlainAnswer | None:
@@ -114,7 +116,7 @@ class Dispatch:
 
     def _blame(self, lease: Lease, phase: str) -> None:
         """Hold a missed budget against the server; not a caller's wish that was too short, nor an answer too long."""
-        if self.call.budget_s is None and phase != Phase.TOTAL:
+        if self.blames and self.call.budget_s is None and phase != Phase.TOTAL:
             lease.failed(UpstreamFailed(f"the latency budget was spent in phase '{phase}'"))
 
     async def _exchange(self, lease: Lease) -> PlainAnswer | None:

@@ -13,12 +13,12 @@ from trillm.dialects.embedding.inputs import Embedding, has_more_than, is_ids, r
 from trillm.dialects.embedding.vectors import Vectors, encoded_as, floats_of, read_vectors, write_vectors
 from trillm.errors import BadRequest, UpstreamRefused
 from trillm.gateway.call import Call, EmbeddingsPeek
+from trillm.gateway.counting import detokenized, those_who_take_ids
 from trillm.gateway.dispatch import Dispatch
 from trillm.gateway.outgoing import asking
 from trillm.gateway.parts import Part, gather, smallest_batch
 from trillm.gateway.plain import PlainAnswer, whole_answer
 from trillm.gateway.reply import Headers
-from trillm.gateway.tokens import detokenized, those_who_take_ids
 from trillm.models import Operation
 from trillm.pool.catalog import Entry
 from trillm.pool.member import Member

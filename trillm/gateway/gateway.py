@@ -24,18 +24,25 @@ from trillm.errors import (
     UpstreamFailed,
     UpstreamRefused,
 )
+from trillm.gateway.access import require_model
 from trillm.gateway.call import Call
 from trillm.gateway.dispatch import Dispatch
 from trillm.gateway.envelopes import send_error
 from trillm.gateway.images import Images
 from trillm.gateway.journey import Journey, Outcome, RequestFinished, count
 from trillm.gateway.limits import Limits, open_budget
+from trillm.gateway.plain import PlainAnswer
 from trillm.gateway.reply import ClientLeft, Headers, Reply
 from trillm.gateway.retrieval import retrieve
 from trillm.gateway.retry import Attempts, RetryTokens
+from trillm.gateway.tools.asked import read_asked
+from trillm.gateway.tools.loop import ToolLoop
+from trillm.gateway.tools.source import NoTools, ToolSource
 from trillm.gateway.translation import speakers
 from trillm.metrics import Metrics
+from trillm.models import Operation
 from trillm.pool.pool import Pool
+from trillm.registry.document import ToolLimits
 from trillm.wire.exchange import Connections
 from trillm.wire.pump import Pump
 
@@ -67,6 +74,8 @@ class Gateway:
         metrics: what is counted.
         pump: carries streams; without one each is carried by its own task.
         images: fetches those that requests point to, for servers that cannot; None leaves that to them.
+        tools: the MCP servers whose tools chats may have run.
+        tool_limits: returns the limits of that.
     """
 
     pool: Pool
@@ -76,6 +85,8 @@ class Gateway:
     metrics: Metrics
     pump: Pump | None = None
     images: Images | None = None
+    tools: ToolSource = field(factory=NoTools)
+    tool_limits: Callable[[], ToolLimits] = ToolLimits
     stopping: bool = field(default=False, init=False)
     _running: dict[Budget, Reply] = field(factory=dict, init=False, repr=False)
     _retry_tokens: RetryTokens = field(factory=RetryTokens, init=False, repr=False)
@@ -113,6 +124,8 @@ class Gateway:
         if self.stopping:
             raise Stopping("trillm is stopping; try again in a moment.")
         entry = self.pool.catalog.resolve(call.model, call.operation)
+        if call.grants.models is not None:
+            require_model(call.grants, entry.name)
         if call.dialect is not None:
             entry = speakers(entry, call, call.dialect)
         limits = self.limits()
@@ -127,13 +140,25 @@ class Gateway:
             with budget.spend():
                 if self.images is not None:
                     dispatch.call = await self.images.inlined(call, entry)
-                whole = await (dispatch.run() if call.retrieval is None else retrieve(dispatch, call.retrieval))
+                whole = await self._answers(dispatch)
             if whole is not None:
                 # The time to send it is the caller's own.
                 journey.status = whole.status
                 await whole.send(reply)
         finally:
             del self._running[budget]
+
+    async def _answers(self, dispatch: Dispatch) -> PlainAnswer | None:
+        retrieval = dispatch.call.retrieval
+        return await (self._with_tools(dispatch).run() if retrieval is None else retrieve(dispatch, retrieval))
+
+    def _with_tools(self, dispatch: Dispatch) -> Dispatch | ToolLoop:
+        """Return what answers a call: after one quick look the dispatch itself, unless tools are asked for."""
+        call, servers = dispatch.call, dispatch.entry.mcp_servers
+        if not (call.mcp or servers) or call.operation is not Operation.CHAT:
+            return dispatch
+        asked = read_asked(call.body, servers, self.tools)
+        return dispatch if asked is None else ToolLoop(dispatch, asked, self.tools, self.tool_limits())
 
     async def _answer_error(self, call: Call, reply: Reply, error: TrillmError, journey: Journey) -> None:
         """Say what went wrong, in the way that the reply still allows."""

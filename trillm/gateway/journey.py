@@ -1,7 +1,7 @@
 """What happened to one request: its timings and how it ended. A plain record, kept by the gateway."""
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import trio
@@ -52,6 +52,9 @@ class Journey:
     #: What ends a stream that has begun, when something goes wrong.
     stream_error: Callable[[TrillmError], bytes] = error_event
     torn: bool = False  # a piece of the reply has begun to go out
+    turns: "tuple[Journey, ...]" = ()  # where tools are run: each request to a server
+    tool_calls: int = 0
+    tools_s: float = 0.0
     ended: float | None = None
 
     def lease(self, lease: Lease) -> None:
@@ -67,6 +70,15 @@ class Journey:
         if part.leased is not None:
             self.member, self.server = part.member, part.server
             self.leased, self.connected, self.first_token = part.leased, part.connected, part.first_token
+
+    def follow(self, turn: "Journey") -> None:
+        """Take over how far ``turn``, one of the turns, has come: who answers, and of the first the way to it."""
+        if turn.server is not None:
+            self.member, self.server = turn.member, turn.server
+        if turn is self.turns[0]:
+            self.leased, self.connected = turn.leased, turn.connected
+        self.attempts = sum(each.attempts for each in self.turns)
+        self.usage = _sum([each.usage for each in self.turns if each.usage is not None])
 
     def content(self) -> None:
         """The first content is there."""
@@ -96,13 +108,14 @@ class Journey:
     def fields(self, times: "Times") -> dict[str, object]:
         """Return the log line of the request: everything an operator asks for first, nothing a caller wrote."""
         usage = self.usage or Usage()
-        return {
+        fields: dict[str, object] = {
             "id": self.call.id,
             "operation": self.call.operation.value,
             "model": self.call.model,
             "stream": self.call.stream,
             "server": self.server,
             "caller": self.call.caller,
+            "client": self.call.client,
             "outcome": self.outcome.value,
             "status": self.status or None,
             "attempts": self.attempts,
@@ -114,6 +127,9 @@ class Journey:
             "completion_tokens": usage.completion_tokens,
             "error": self.error,
         }
+        if self.turns:
+            fields |= {"turns": len(self.turns), "tool_calls": self.tool_calls, "tools_s": self.tools_s}
+        return fields
 
 
 class Times(NamedTuple):
@@ -137,11 +153,25 @@ def count(metrics: Metrics, journey: Journey, times: Times) -> None:
     operation, server = journey.call.operation.value, journey.server or ""
     metrics.finished(operation, server, journey.outcome.value, journey.status)
     metrics.took(operation, server, total_s=times.total_s, first_token_s=times.first_token_s, queue_s=times.queue_s)
+    for part in journey.turns or (journey,):
+        _count_answer(metrics, operation, part)
+
+
+def _count_answer(metrics: Metrics, operation: str, journey: Journey) -> None:
+    """Add what one server has answered to the metrics."""
+    server = journey.server or ""
     if journey.malformed:
         metrics.dropped(server, journey.malformed)
     if journey.usage is not None:
         prompt, completion = journey.usage.prompt_tokens, journey.usage.completion_tokens
         metrics.used(operation, server, prompt=_countable(prompt), completion=_countable(completion))
+
+
+def _sum(usages: Sequence[Usage]) -> Usage | None:
+    if not usages:
+        return None
+    prompt, completion = ([getattr(usage, name) or 0 for usage in usages] for name in Usage.__struct_fields__)
+    return Usage(sum(prompt), sum(completion))
 
 
 def _countable(tokens: int | None) -> int:

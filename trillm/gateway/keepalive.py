@@ -45,7 +45,7 @@ class KeepAlive:
     _due: float = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._due = self.call.received + KEEP_ALIVE_S
+        self._due = trio.current_time() + KEEP_ALIVE_S
 
     async def __call__(self, wait: Callable[[], Awaitable[None]]) -> None:
         """Run ``wait``, anew after each comment: cancelled, it must have taken nothing in."""

@@ -1,84 +1,158 @@
-"""Token ids for servers that embed texts only: what they stand for is asked of the server, where it can tell."""
+"""Tokens of an OAuth 2.1 authorization server: trillm as a resource server (RFC 9728, RFC 8414, RFC 9068).
 
-from collections.abc import Sequence
+A token is a JWT signed by a key the issuer publishes, made for us and nobody else (its audience is our URL), and not
+expired. Its keys are fetched beforehand and again when one is unknown, so that letting in a caller waits for nobody.
+"""
 
-import msgspec
-from attrs import evolve, field, frozen
+import logging
+from collections.abc import Mapping
+from typing import Any
 
-from trillm.dialects.embedding.inputs import Embedding, token_ids
-from trillm.dialects.members import NOT_JSON
-from trillm.errors import BadRequest, UpstreamFailed, UpstreamRefused
-from trillm.gateway.call import Call
-from trillm.gateway.dispatch import Dispatch
-from trillm.gateway.outgoing import endpoint_at, request_to
-from trillm.gateway.parts import gather
-from trillm.gateway.reply import Headers
-from trillm.pool.catalog import Entry
-from trillm.pool.pool import Lease
-from trillm.wire.exchange import Request
+import trio
+from attrs import define, field, frozen
 
-_ADVICE = "send texts (with LangChain's OpenAIEmbeddings: check_embedding_ctx_length=False)."
+from trillm.errors import Forbidden, NotAuthorised, UpstreamFailed
+from trillm.keys import OAuthSettings
+from trillm.wire.control import Control
 
+log = logging.getLogger(__name__)
 
-def those_who_take_ids(entry: Entry) -> Entry:
-    """Return the entry without the servers that are known to embed texts only.
+#: Whose keys the issuer must not know, else anybody who reads them could sign.
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+#: What clocks may differ by.
+LEEWAY_S = 60
+REFRESH_S = 3600.0
+#: After a failure, and at least between two looks for an unknown key: anybody can send a token with one.
+AGAIN_S = 30.0
+FETCH_S = 10.0
 
-    Raises:
-        BadRequest: nobody is left.
-    """
-    plan = entry.plan.of_those_who(lambda candidate: candidate.member.backend.takes_token_ids)
-    if not plan.candidates:
-        titles = " and ".join(dict.fromkeys(who.member.backend.title for who in entry.plan.candidates))
-        raise BadRequest(f"{entry.name!r} embeds texts, not token ids ({titles}): {_ADVICE}", param="input")
-    return evolve(entry, plan=plan)
+_METADATA = "/.well-known/oauth-protected-resource"
 
 
-async def detokenized(whole: Dispatch, embedding: Embedding, refused: UpstreamRefused) -> Embedding:
-    """Return the request with the texts that its token ids stand for.
+class InsufficientScope(Forbidden):
+    """The token is good but not for this."""
 
-    Args:
-        whole: the call.
-        embedding: its request, of token ids.
-        refused: what a server said to them.
-
-    Raises:
-        BadRequest: the server cannot tell what they stand for.
-    """
-    asks = [_Detokenize(token_ids(one)) for one in embedding.inputs]
-    try:
-        parts = await gather(whole, those_who_take_ids(whole.entry), asks)
-    except (UpstreamRefused, UpstreamFailed) as exc:
-        problem = f"The server refused these token ids ({refused.message}) and offers no /detokenize: {_ADVICE}"
-        raise BadRequest(problem, param="input") from exc
-    texts = tuple(msgspec.Raw(msgspec.json.encode(part.told)) for part in parts)
-    return evolve(embedding, inputs=texts, has_ids=False)
-
-
-class _Detokenized(msgspec.Struct):
-    prompt: str | None = None  # vLLM
-    content: str | None = None  # llama.cpp
-
-
-_answer = msgspec.json.Decoder(_Detokenized)
+    code = "insufficient_scope"
 
 
 @frozen
-class _Detokenize:
-    """The text of some token ids, as vLLM and llama.cpp are asked for it."""
+class Bearer:
+    """Who a token was made for.
 
-    ids: Sequence[int] = field(repr=False)
+    Args:
+        subject: unique with its issuer.
+        is_admin: whether it may change what is served.
+        expires: when it is good no more, in seconds since 1970.
+    """
 
-    def request(self, call: Call, lease: Lease) -> Request:
-        member = lease.member
-        endpoint = endpoint_at(member.backend.root(member.server.url) + "/detokenize")
-        return request_to(endpoint, call, lease, msgspec.json.encode({"model": lease.model, "tokens": self.ids}))
+    subject: str
+    is_admin: bool
+    expires: float
 
-    def read(self, _lease: Lease, body: bytes, _headers: Headers) -> str:
+
+@define(eq=False)
+class Issuer:
+    """The authorization server whose tokens are taken.
+
+    Args:
+        settings: see :class:`OAuthSettings`.
+    """
+
+    settings: OAuthSettings
+    _keys: Mapping[str, Any] = field(factory=dict, init=False, repr=False)
+    _unknown_key: trio.Event = field(factory=trio.Event, init=False, repr=False)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What clients are told of us (RFC 9728 §2)."""
+        return {
+            "resource": self.settings.resource,
+            "authorization_servers": [self.settings.issuer],
+            "bearer_methods_supported": ["header"],
+            "scopes_supported": [*self.settings.scopes, self.settings.admin_scope],
+            "resource_name": "trillm",
+        }
+
+    def challenge(self, error: Exception) -> bytes:
+        """Return what ``WWW-Authenticate`` says to one that is not let in (RFC 6750 §3, RFC 9728 §5.1)."""
+        base = self.settings.resource
+        scheme, _, rest = base.partition("://")
+        host, _, path = rest.partition("/")
+        words = [f'resource_metadata="{scheme}://{host}{_METADATA}{"/" + path if path else ""}"']
+        if isinstance(error, InsufficientScope):
+            words += ['error="insufficient_scope"', f'scope="{" ".join(self.settings.scopes)}"']
+        return f"Bearer {', '.join(words)}".encode()
+
+    def read(self, token: str) -> Bearer:
+        """Return whose ``token`` is.
+
+        Raises:
+            NotAuthorised: it is not good, or not for us.
+            InsufficientScope: it is, but lacks a scope.
+        """
+        import jwt
+
+        settings = self.settings
         try:
-            said = _answer.decode(body)
-        except NOT_JSON as exc:
-            raise UpstreamFailed(f"the server's answer is no text: {exc}") from exc
-        text = said.prompt if said.prompt is not None else said.content
-        if text is None:
-            raise UpstreamFailed("the server's answer is no text")
-        return text
+            key = self._keys.get(str(jwt.get_unverified_header(token).get("kid", "")))
+            if key is None:
+                self._unknown_key.set()
+                raise NotAuthorised("This token was signed with a key its issuer has not published.")
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=ALGORITHMS,
+                audience=settings.resource,
+                issuer=settings.issuer,
+                leeway=LEEWAY_S,
+                options={"require": ["exp", "iss", "aud", "sub"]},
+            )
+        except jwt.PyJWTError as exc:
+            raise NotAuthorised(f"This token is not good: {exc}.") from exc
+        granted = str(claims.get("scope") or " ".join(claims.get("scp") or ())).split()
+        missing = [scope for scope in settings.scopes if scope not in granted]
+        if missing:
+            raise InsufficientScope(f"This token lacks the scope {' '.join(missing)!r}.")
+        return Bearer(str(claims["sub"]), settings.admin_scope in granted, float(claims["exp"]))
+
+    async def serve(self, http: Control, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Fetch the issuer's keys, now and again. One that does not answer lets nobody in, and stops nothing else."""
+        while True:
+            self._unknown_key = trio.Event()
+            try:
+                with trio.fail_after(FETCH_S):
+                    self._keys = await self._fetch(http)
+                pause_s = REFRESH_S
+            except (UpstreamFailed, trio.TooSlowError) as exc:
+                log.warning("issuer does not answer issuer=%s error=%s", self.settings.issuer, exc)
+                pause_s = AGAIN_S
+            task_status.started()
+            task_status = trio.TASK_STATUS_IGNORED
+            await trio.sleep(AGAIN_S)
+            with trio.move_on_after(pause_s - AGAIN_S):
+                await self._unknown_key.wait()
+
+    async def _fetch(self, http: Control) -> Mapping[str, Any]:
+        import jwt
+
+        described = await self._described(http)
+        answer = await http.get(str(described.get("jwks_uri")))
+        try:
+            keys = jwt.PyJWKSet.from_dict(answer.json() or {})
+        except (jwt.PyJWTError, AttributeError, TypeError) as exc:
+            raise UpstreamFailed(f"{described.get('jwks_uri')} has no keys: {exc}") from exc
+        return {key.key_id or "": key.key for key in keys.keys}
+
+    async def _described(self, http: Control) -> dict[str, Any]:
+        """Return the issuer's metadata: RFC 8414 puts the path of the issuer last, OpenID first."""
+        scheme, _, rest = self.settings.issuer.rstrip("/").partition("://")
+        host, _, path = rest.partition("/")
+        below = f"/{path}" if path else ""
+        for url in (
+            f"{scheme}://{host}/.well-known/oauth-authorization-server{below}",
+            f"{scheme}://{host}{below}/.well-known/openid-configuration",
+        ):
+            described = (await http.get(url)).json()
+            if isinstance(described, dict) and described.get("issuer") == self.settings.issuer:
+                return described
+        raise UpstreamFailed(f"{self.settings.issuer} does not describe itself as an authorization server")

@@ -30,6 +30,7 @@ class Entry:
         budgets: the route's own, if it is one.
         is_route: whether an operator made this name.
         ranks_by_embeddings: whether servers that embed may rank too, see :class:`Route`.
+        mcp_servers: whose tools a route adds to its chats.
         server_budgets: of its servers, each once.
     """
 
@@ -39,6 +40,7 @@ class Entry:
     budgets: Budgets = _NO_BUDGETS
     is_route: bool = False
     ranks_by_embeddings: bool = False
+    mcp_servers: tuple[str, ...] = ()
     server_budgets: tuple[Budgets, ...] = field(init=False)
 
     @server_budgets.default
@@ -156,7 +158,15 @@ def _route_entry(route: Route, members: Mapping[str, Member]) -> Entry:
     by_embeddings = route.rank_by is not None
     if by_embeddings and Capability.EMBEDDINGS in able:
         able |= {Capability.RERANK}
-    return Entry(route.name, plan, able, route.budgets, is_route=True, ranks_by_embeddings=by_embeddings)
+    return Entry(
+        route.name,
+        plan,
+        able,
+        route.budgets,
+        is_route=True,
+        ranks_by_embeddings=by_embeddings,
+        mcp_servers=route.mcp_servers,
+    )
 
 
 def _candidates(targets: Iterable[Target], members: Mapping[str, Member]) -> tuple[Candidate, ...]:

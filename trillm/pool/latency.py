@@ -2,6 +2,7 @@
 
 import math
 from collections import deque
+from collections.abc import Collection
 
 from attrs import define, field
 
@@ -20,9 +21,19 @@ class Window:
         """Note one value."""
         self._values.append(value_s)
 
+    @property
+    def values(self) -> tuple[float, ...]:
+        """All of them, the oldest first."""
+        return tuple(self._values)
+
     def percentile(self, q: float) -> float | None:
         """Return the ``q`` quantile (0-1, nearest rank) in seconds, or None while there is no value."""
-        if not self._values:
-            return None
-        ordered = sorted(self._values)
-        return ordered[max(0, math.ceil(q * len(ordered)) - 1)]
+        return percentile(self._values, q)
+
+
+def percentile(values: Collection[float], q: float) -> float | None:
+    """Return the ``q`` quantile (0-1, nearest rank) of ``values``, or None if there are none."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(q * len(ordered)) - 1)]

@@ -4,6 +4,7 @@ State only; decisions are in :mod:`trillm.pool.choose`, waiting in :mod:`trillm.
 """
 
 import enum
+import math
 
 from attrs import define, field
 
@@ -41,6 +42,8 @@ class Member:
         server: its settings, replaced when the registry changes.
         source: how it came to be here.
         removed: whether it is served no longer; who has a slot of it may finish.
+        share: how many of its slots are this process's; None: all, there is no other process.
+        waiting_elsewhere: requests that wait for it in other processes, as far as is known.
     """
 
     server: Server
@@ -49,8 +52,12 @@ class Member:
     found: Found | None = None
     reachable: bool | None = None
     last_error: str | None = None
+    #: When a request was last answered well, on the pool's clock.
+    answered: float = -math.inf
     in_flight: int = 0
     waiting: int = 0
+    share: int | None = None
+    waiting_elsewhere: int = 0
     breaker: Breaker = field(factory=Breaker)
     first_token: Window = field(factory=Window)
     service: Window = field(factory=Window)
@@ -84,7 +91,16 @@ class Member:
     def has_slot(self) -> bool:
         """Whether one more request fits now."""
         limit = self.limit
-        return limit is None or self.in_flight < limit
+        if self.share is None:
+            return limit is None or self.in_flight < limit
+        if limit is None:
+            return self.found is not None  # others may know already how many slots it has
+        return self.in_flight < min(limit, self.share)
+
+    @property
+    def key(self) -> str:
+        """What it is known by in every process."""
+        return f"{self.server.name} {self.server.url}"
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -124,4 +140,4 @@ class Member:
             return State.DOWN
         if self.reachable is None:
             return State.STARTING
-        return State.UP if self.has_slot else State.BUSY
+        return State.UP if self.limit is None or self.in_flight < self.limit else State.BUSY

@@ -4,6 +4,7 @@ Every decision is a synchronous function that changes all shared state at once; 
 :mod:`trillm.pool.slots`. A slot is held by a :class:`Lease` and given back when its ``with`` block ends.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import TracebackType
 from typing import Self
@@ -62,13 +63,17 @@ class Pool:
     def _member(self, server: Server, source: Source) -> Member:
         member = self.members.get(server.name)
         if member is None or member.server.url != server.url or member.server.kind != server.kind:
-            return Member(server, source)
+            return Member(server, source, share=None if self.slots.shares is None else 0)
         member.server, member.source = server, source
         return member
 
-    def probed(self, member: Member, outcome: Found | TrillmError) -> None:
-        """Take in what a probe of ``member`` found, or why it failed."""
-        if member.removed:
+    def probed(self, member: Member, outcome: Found | TrillmError, *, began: float = math.inf) -> None:
+        """Take in what a probe of ``member`` found, or why it failed.
+
+        One that failed means nothing if the server has answered a request well since it ``began``: whoever is busy
+        answering, or shares a machine that is, may miss a probe.
+        """
+        if member.removed or (not isinstance(outcome, Found) and member.answered > began):
             return
         before, known = member.state(self.now()), member.found
         if isinstance(outcome, Found):
@@ -86,6 +91,8 @@ class Pool:
         self.catalog = build_catalog(self.members, self._routes.values())
         if names != tuple(self.catalog.entries):
             self.publish(ModelsChanged(tuple(self.catalog.entries)))
+        if self.slots.shares is not None:
+            self.slots.shares.members(self.members.values())
         self.slots.serve_waiters()
 
     def _tell(self, member: Member, before: State) -> None:
@@ -173,7 +180,8 @@ class Lease:
     def succeeded(self) -> None:
         """The server answered well and to the end."""
         self._told = True
-        self.member.service.add(self._pool.now() - self.taken_at)
+        self.member.answered = now = self._pool.now()
+        self.member.service.add(now - self.taken_at)
         self._pool.succeeded(self._slot)
 
     def failed(self, error: TrillmError) -> None:

@@ -71,7 +71,8 @@ async def serve_probes(
     first_round = _Countdown()
 
     async def probe(member: Member) -> None:
-        pool.probed(member, await probe_once(member, http, within_s=settings.within_s))
+        began = trio.current_time()
+        pool.probed(member, await probe_once(member, http, within_s=settings.within_s), began=began)
         schedule.done(member, trio.current_time())
         first_round.done(member)
 

@@ -5,7 +5,8 @@ A slot that becomes free goes straight to the first waiting request that can use
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
+from typing import Protocol
 
 import trio
 from attrs import define, field, frozen
@@ -15,6 +16,16 @@ from trillm.errors import Overloaded, TrillmError, Unavailable
 from trillm.pool.breaker import Probe
 from trillm.pool.choose import Candidate, Hopeless, Picked, Plan, Wait, choose
 from trillm.pool.member import Member
+
+
+class Shares(Protocol):
+    """Where other processes use the same servers: sees to :attr:`Member.share`, and is told what happens here."""
+
+    def members(self, members: Iterable[Member]) -> None:
+        """These are served now, and so many slots they have."""
+
+    def changed(self, member: Member) -> None:
+        """A request waits for it, or waits no more, or gave back its slot, which nobody else has yet."""
 
 
 @frozen(eq=False)
@@ -62,10 +73,12 @@ class Slots:
     Args:
         now: the clock of the members' breakers.
         max_waiting: requests that may queue; one more is shed.
+        shares: see :class:`Shares`; None: this process has all slots to itself.
     """
 
     now: Callable[[], float]
     max_waiting: int
+    shares: Shares | None = field(default=None, init=False)
     #: First come first; a dictionary, because anyone may leave.
     _waiters: dict[_Waiter, None] = field(factory=dict, init=False)
     _wishes: Counter[tuple[int, ...]] = field(factory=Counter, init=False)
@@ -117,6 +130,8 @@ class Slots:
         self._wishes[waiter.wish] += 1
         for member in waiter.members:
             member.waiting += 1
+            if self.shares is not None:
+                self.shares.changed(member)
 
     def _leave_queue(self, waiter: _Waiter) -> None:
         """Take ``waiter`` out, unless it is out already."""
@@ -126,6 +141,8 @@ class Slots:
         self._wishes -= Counter((waiter.wish,))
         for member in waiter.members:
             member.waiting -= 1
+            if self.shares is not None:
+                self.shares.changed(member)
 
     def _take(self, candidate: Candidate, now: float) -> Slot:
         member = candidate.member
@@ -142,6 +159,8 @@ class Slots:
         if not told:
             slot.candidate.member.breaker.undecided(slot.probe)
         slot.candidate.member.in_flight -= 1
+        if self.shares is not None:
+            self.shares.changed(slot.candidate.member)
         if self._waiters:
             self.serve_waiters()
 
@@ -189,7 +208,7 @@ def expected_wait_s(members: Collection[Member]) -> float:
     known = [s for member in members if (s := member.service.percentile(0.5)) is not None]
     if not known or not slots:
         return 0.0
-    ahead = max(member.waiting for member in members)  # most of them wait for the others too
+    ahead = max(member.waiting + member.waiting_elsewhere for member in members)  # most of them wait for the others too
     return min(known) * (ahead + 1) / slots
 
 

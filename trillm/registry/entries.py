@@ -146,6 +146,7 @@ class Route:
         name: what callers ask for.
         to: chosen among by load, at least one.
         fallback: tried in order when none of those can.
+        mcp_servers: whose tools are offered and run in every chat.
         budgets: of its own.
         rank_by: ``embeddings`` lets its servers that cannot rank do so by the cosine of embeddings; None does not.
         extra: fields not known to this version.
@@ -154,6 +155,7 @@ class Route:
     name: str = field(validator=checks.name(also="._-:/@+", most=127))
     to: tuple[Target, ...] = field(validator=checks.must(bool, "needs at least one server/model"))
     fallback: tuple[Target, ...] = ()
+    mcp_servers: tuple[str, ...] = field(default=(), validator=checks.texts)
     budgets: Budgets = INHERIT
     rank_by: str | None = field(default=None, validator=checks.unless_none(checks.one_of("embeddings")))
     extra: Mapping[str, Any] = extra_field()

@@ -88,4 +88,6 @@ def _as_tuple(value: Any) -> Any:
 def _as_json(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_as_json(item) for item in value]
+    if isinstance(value, Mapping):
+        return dict(value)
     return value.to_json() if hasattr(value, "to_json") else value

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from attrs import evolve, frozen
 
 from trillm.errors import ConfigError
-from trillm.keys import KeyRecord, Keyring, digest, new_token
+from trillm.keys import EVERYTHING, Grants, KeyRecord, Keyring, digest, new_token
 from trillm.registry import files, jsontext, keyfile
 from trillm.registry.document import Document
 
@@ -90,7 +90,7 @@ class KeyStore:
         """Return every key, None when there is no file; raise :class:`ConfigError`."""
         return _found(self.path, keyfile.from_json)
 
-    def create(self, name: str) -> str:
+    def create(self, name: str, grants: Grants = EVERYTHING) -> str:
         """Make a key and return its token, which is kept nowhere; raise :class:`ConfigError`."""
         keyfile.check_name(name)
         token = new_token()
@@ -99,7 +99,7 @@ class KeyStore:
             keyring = self.read()
             if any(record.name == name for record in keyring.records):
                 raise ConfigError(f"keys.{name}", "there is a key of that name: revoke it, or choose another")
-            self._write(keyring, (*keyring.records, KeyRecord(name, digest(token), today)))
+            self._write(keyring, (*keyring.records, KeyRecord(name, digest(token), today, grants)))
         return token
 
     def revoke(self, name: str) -> None:

@@ -1,24 +1,30 @@
 """What the simulator says to a chat or a text completion. No I/O.
 
 The text is labelled: its first words say that no language model wrote it. It then repeats what it was sent and fills up
-to the wanted length; the same request and seed give the same text.
+to the wanted length; the same request and seed give the same text. Tools are called when ``tool_choice`` demands it, or
+as the request's ``x_sim`` directs, turn by turn.
 """
 
+import itertools
 import random
 import zlib
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
+from msgspec.structs import replace
 
 from trillm.errors import BadRequest
 from trillm.sim import shapes
 from trillm.sim.script import Answer
-from trillm.sim.settings import Direction
+from trillm.sim.settings import DirectedCall, Direction, Pace, Turn
 from trillm.sim.shapes import Shape, Speech
 
 IMAGE_TOKENS = 85
 
 _FILLER = ("and", "so", "on", "one", "word", "after", "another", "as", "long", "as", "anyone", "likes", "to", "read")
+
+_UNDIRECTED = Pace()
 
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -95,15 +101,16 @@ def answer_chat(request: ChatRequest, *, tokens: int, seed: int) -> Answer:
     """
     images = sum(message.images for message in request.messages)
     prompt_tokens = sum(_size(message.text) for message in request.messages) + IMAGE_TOKENS * images
-    tool = _wanted_tool(request)
-    if tool is not None:
-        choices = [["{", "}"] for _ in range(request.n or 1)]
-        return _answer(request, shapes.tool_call(tool), Speech(request.model, choices, "tool_calls", prompt_tokens))
-    said = next((message.text for message in reversed(request.messages) if message.role == "user"), "")
-    counts = f"{_plural(len(request.messages), 'message')}, {_plural(images, 'image')}"
-    opening = f"Simulated answer, no language model: {counts}. You said: {_short(said)}"
-    choices, reason = _texts(request, opening, tokens, seed)
-    return _answer(request, shapes.CHAT, Speech(request.model, choices, reason, prompt_tokens))
+    turn = _turn(request)
+    if turn.calls:
+        calls = [(call.name, _arguments(call)) for call in turn.calls]
+        shape, deltas = shapes.calling(_tokens(turn.say), calls)
+        speech = Speech(request.model, [deltas] * (request.n or 1), "tool_calls", prompt_tokens)
+        return _answer(request, shape, speech, turn)
+    opening = f"Simulated answer, no language model: {_plural(len(request.messages), 'message')}, "
+    opening += f"{_plural(images, 'image')}. {_echo(request.messages)}"
+    choices, reason = _texts(request, opening, turn.tokens or tokens, seed)
+    return _answer(request, shapes.CHAT, Speech(request.model, choices, reason, prompt_tokens), turn)
 
 
 def answer_completion(request: CompletionRequest, *, tokens: int, seed: int) -> Answer:
@@ -113,10 +120,11 @@ def answer_completion(request: CompletionRequest, *, tokens: int, seed: int) -> 
         BadRequest: the prompt is made of token ids, or empty.
     """
     prompts = texts_only(request.prompt, "prompt")
+    tokens = (request.x_sim and request.x_sim.tokens) or tokens
     said = [_texts(request, f"Simulated text, no language model, after: {_short(p)}", tokens, seed) for p in prompts]
     choices = [choice for texts, _ in said for choice in texts]
     speech = Speech(request.model, choices, said[0][1], sum(map(_size, prompts)))
-    return _answer(request, shapes.COMPLETION, speech)
+    return _answer(request, shapes.COMPLETION, speech, request.x_sim or Direction())
 
 
 def texts_only(value: str | list[str | int | list[int]], param: str) -> list[str]:
@@ -138,8 +146,7 @@ def texts_only(value: str | list[str | int | list[int]], param: str) -> list[str
     return texts
 
 
-def _answer(request: _Generation, shape: Shape, speech: Speech) -> Answer:
-    direction = request.x_sim or Direction()
+def _answer(request: _Generation, shape: Shape, speech: Speech, direction: Pace) -> Answer:
     if request.stream:
         with_usage = bool(request.stream_options and request.stream_options.include_usage)
         return Answer(stream=shapes.stream(shape, speech, with_usage=with_usage), direction=direction)
@@ -157,21 +164,56 @@ def _wanted_tool(request: ChatRequest) -> str | None:
     return choice.function.name
 
 
+def _turn(request: ChatRequest) -> Turn:
+    """Return what is to be done in this turn: as directed, or as ``tool_choice`` wants it, or nothing special."""
+    turn = _directed(request.x_sim, request.messages) if request.x_sim else Turn()
+    tool = _wanted_tool(request)
+    if request.tool_choice == "none" and not turn.disobeys:
+        return replace(turn, calls=[])
+    if tool is not None and not turn.calls:
+        return replace(turn, calls=[DirectedCall(tool)])
+    return turn
+
+
+def _directed(direction: Direction, messages: Sequence[_Message]) -> Turn:
+    """Return what ``direction`` says of this turn, and of all turns where it says nothing of this one."""
+    since_user = itertools.takewhile(lambda message: message.role != "user", reversed(messages))
+    turn = direction.turn(sum(message.role == "assistant" for message in since_user)) or Turn()
+    open_ones = [name for name in Pace.__struct_fields__ if getattr(turn, name) is getattr(_UNDIRECTED, name)]
+    return replace(turn, **{name: getattr(direction, name) for name in open_ones})
+
+
+def _arguments(call: DirectedCall) -> str:
+    return call.arguments if isinstance(call.arguments, str) else msgspec.json.encode(call.arguments).decode()
+
+
+def _echo(messages: Sequence[_Message]) -> str:
+    """Return the beginning of what the user said last, and of what tools have said since."""
+    last = max((i for i, message in enumerate(messages) if message.role == "user"), default=-1)
+    said = messages[last].text if last >= 0 else ""
+    results = [_short(message.text) for message in messages[last + 1 :] if message.role == "tool"]
+    return f"You said: {_short(said)}" + "".join(f" A tool said: {result}" for result in results)
+
+
 def _texts(request: _Generation, opening: str, tokens: int, seed: int) -> tuple[list[list[str]], str]:
     """Return the tokens of each choice and their finish_reason."""
-    if request.x_sim and request.x_sim.tokens:
-        tokens = request.x_sim.tokens
     limit = request.max_completion_tokens or request.max_tokens or tokens
     choices = [_text(opening, min(tokens, limit), seed + i) for i in range(request.n or 1)]
     return choices, "length" if limit < tokens else "stop"
 
 
 def _text(opening: str, tokens: int, seed: int) -> list[str]:
-    """Return a text of so many tokens, each but the first with the blank before it."""
+    """Return a text of so many tokens."""
     words = opening.split()
     rng = random.Random(zlib.crc32(opening.encode("utf-8", "surrogatepass"), seed & 0xFFFFFFFF))  # noqa: S311 - no secret
     words += rng.choices(_FILLER, k=max(0, tokens - len(words)))
-    return [words[0], *(f" {word}" for word in words[1:tokens])]
+    return _tokens(" ".join(words[:tokens]))
+
+
+def _tokens(text: str) -> list[str]:
+    """Return the words of a text, each but the first with the blank before it."""
+    first, *others = text.split(" ")
+    return [first, *(f" {word}" for word in others)] if text else []
 
 
 def _short(text: str) -> str:

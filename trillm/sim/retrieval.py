@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from trillm.sim import lexical
+from trillm import lexical
 from trillm.sim.chat import texts_only
 from trillm.sim.script import Answer
 from trillm.sim.settings import Direction

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from attrs import evolve, frozen
 
 from trillm.sim.faults import Fault
-from trillm.sim.settings import Cue, Direction
+from trillm.sim.settings import Cue, Pace
 from trillm.wire import answer as wire
 
 #: Seconds to wait, then bytes to send.
@@ -69,7 +69,7 @@ class Answer:
     content_type: bytes = b"application/json"
     headers: Headers = ()
     bodiless: bool = False
-    direction: Direction | None = None
+    direction: Pace | None = None
 
     def in_one_piece(self) -> "Answer":
         """Return the same without a stream: HTTP/1.0 has no chunks."""

@@ -8,7 +8,7 @@
 
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 
@@ -20,7 +20,7 @@ from trillm.errors import TrillmError
 from trillm.sim import endpoints, script
 from trillm.sim.endpoints import Voice
 from trillm.sim.script import Act, Answer
-from trillm.sim.settings import Cue, Direction, SimSettings
+from trillm.sim.settings import Cue, Pace, SimSettings
 from trillm.wire import answer as wire
 from trillm.wire.net import RawStream
 from trillm.wire.request import RequestReader
@@ -80,7 +80,7 @@ class Simulator:
         self.voice = Voice(settings.tokens, self._rng.getrandbits(32) if settings.seed is None else settings.seed)
         self.slot = nullcontext() if settings.slots is None else trio.Semaphore(settings.slots)
 
-    def cue(self, direction: Direction) -> Cue:
+    def cue(self, direction: Pace) -> Cue:
         """Decide how the next answer is to go."""
         return Cue.of(self.settings, direction, self._rng)
 
@@ -108,6 +108,13 @@ async def serve_sim(
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(trio.serve_listeners, handle, await trio.open_tcp_listeners(port, host=host))
         task_status.started(_url(host, listeners[0].socket.getsockname()[1]))
+
+
+async def serve_builtin(at: Callable[[str], None], *, task_status: trio.TaskStatus[None]) -> None:
+    """Serve trillm's builtin backend on this machine, and tell ``at`` where: after a restart that is another port."""
+    async with trio.open_nursery() as nursery:
+        at(await nursery.start(serve_sim, SimSettings()))
+        task_status.started()
 
 
 def _url(host: str, port: int) -> str:

@@ -50,8 +50,8 @@ class SimSettings:
 _Amount = Annotated[float, msgspec.Meta(ge=0)]
 
 
-class Direction(msgspec.Struct):
-    """The member ``x_sim`` of a request. What it does not name is as the settings say.
+class Pace(msgspec.Struct, kw_only=True):
+    """How an answer comes, and what goes wrong with it. What is not named is as the settings say.
 
     Args:
         fault: what is to go wrong; null: nothing.
@@ -68,6 +68,53 @@ class Direction(msgspec.Struct):
     ttft_s: _Amount | None = None
     itl_s: _Amount | None = None
     tokens: Annotated[int, msgspec.Meta(ge=1, le=10_000)] | None = None
+
+
+class DirectedCall(msgspec.Struct):
+    """A tool call to make.
+
+    Args:
+        name: of the function, offered or not.
+        arguments: an object; or a text that is sent as it is, JSON or not.
+    """
+
+    name: str
+    arguments: dict[str, Any] | str = msgspec.field(default_factory=dict)
+
+
+class Turn(Pace, kw_only=True):
+    """One turn of a chat with tools.
+
+    Args:
+        say: text before the calls.
+        calls: to make; none: the turn is answered with text as always.
+        times: how many turns in a row go like this.
+        disobeys: whether the calls are made although ``tool_choice`` is ``none``, as by servers that do not know it.
+    """
+
+    say: str = ""
+    calls: Annotated[list[DirectedCall], msgspec.Meta(max_length=100)] = msgspec.field(default_factory=list)
+    times: Annotated[int, msgspec.Meta(ge=1)] = 1
+    disobeys: bool = False
+
+
+class Direction(Pace, kw_only=True):
+    """The member ``x_sim`` of a request.
+
+    Args:
+        turns: what is done in the first turn after the user's last message, in the next, and so on; after these,
+            text as always. How an answer comes is said here for all turns, in a turn for that one.
+    """
+
+    turns: list[Turn] = msgspec.field(default_factory=list)
+
+    def turn(self, number: int) -> Turn | None:
+        """Return the turn of that number, from 0, if it is directed."""
+        for turn in self.turns:
+            if number < turn.times:
+                return turn
+            number -= turn.times
+        return None
 
 
 @frozen
@@ -91,7 +138,7 @@ class Cue:
     after: int | None = None
 
     @classmethod
-    def of(cls, settings: SimSettings, directed: Direction, rng: random.Random) -> "Cue":
+    def of(cls, settings: SimSettings, directed: Pace, rng: random.Random) -> "Cue":
         """Decide how the next answer is to go."""
         fault, seconds = _fault(settings.fail, directed, rng)
         return cls(
@@ -114,7 +161,7 @@ class Cue:
         return seconds * self.rng.uniform(1 - self.jitter, 1 + self.jitter) if self.jitter else seconds
 
 
-def _fault(plan: FaultPlan, directed: Direction, rng: random.Random) -> tuple[Fault | None, float]:
+def _fault(plan: FaultPlan, directed: Pace, rng: random.Random) -> tuple[Fault | None, float]:
     if isinstance(directed.fault, msgspec.UnsetType):
         chance = plan.pick(rng)
         return (chance.fault, chance.seconds) if chance else (None, 0.0)

@@ -6,7 +6,7 @@ a prefix and a suffix around its token, both built once per answer.
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -14,12 +14,19 @@ from attrs import frozen
 
 from trillm.sim.script import Stream
 
+#: A piece of text, or of a choice in JSON.
+Token = str | msgspec.Raw
+
 _encode = msgspec.json.encode
+
+
+def _joined(tokens: Sequence[Token]) -> str:
+    return "".join(token for token in tokens if isinstance(token, str))
 
 
 @frozen
 class Shape:
-    """What tells a chat, a tool call and a text completion apart. ``bytes`` are JSON members without braces.
+    """What tells a chat, tool calls and a text completion apart. ``bytes`` are JSON members without braces.
 
     Args:
         prefix: of the id.
@@ -28,7 +35,7 @@ class Shape:
         opening: in the choice of the first frame; empty if there is none.
         token: in the choice of a token's frame, before and after the token.
         closing: in the choice of the last frame.
-        whole: makes the choice of a whole answer from its text.
+        whole: makes the choice of a whole answer from its tokens.
     """
 
     prefix: str
@@ -37,7 +44,7 @@ class Shape:
     opening: bytes
     token: tuple[bytes, bytes]
     closing: bytes
-    whole: Callable[[str], dict[str, Any]]
+    whole: Callable[[Sequence[Token]], dict[str, Any]]
 
 
 CHAT = Shape(
@@ -47,7 +54,7 @@ CHAT = Shape(
     opening=b'"delta":{"role":"assistant","content":"","refusal":null}',
     token=(b'"delta":{"content":', b"}"),
     closing=b'"delta":{}',
-    whole=lambda text: {"message": {"role": "assistant", "content": text, "refusal": None}},
+    whole=lambda tokens: {"message": {"role": "assistant", "content": _joined(tokens), "refusal": None}},
 )
 
 COMPLETION = Shape(
@@ -57,28 +64,48 @@ COMPLETION = Shape(
     opening=b"",
     token=(b'"text":', b""),
     closing=b'"text":""',
-    whole=lambda text: {"text": text},
+    whole=lambda tokens: {"text": _joined(tokens)},
 )
 
 
-def tool_call(name: str) -> Shape:
-    """Return the shape of a chat that calls a tool; the text is the call's arguments."""
-    call = {"id": f"call_{uuid.uuid4().hex[:24]}", "type": "function"}
-    first = {"index": 0, **call, "function": {"name": name, "arguments": ""}}
+def calling(say: Sequence[str], calls: Sequence[tuple[str, str]]) -> tuple[Shape, list[Token]]:
+    """Return the shape of a chat that calls tools, and its tokens, which are deltas.
 
-    def whole(text: str) -> dict[str, Any]:
-        calls = [{**call, "function": {"name": name, "arguments": text}}]
-        return {"message": {"role": "assistant", "content": None, "refusal": None, "tool_calls": calls}}
-
-    return Shape(
+    Args:
+        say: the tokens of a text before the calls.
+        calls: name and arguments of each.
+    """
+    made = [_made(*call) for call in calls]
+    deltas: list[dict[str, Any]] = [{"content": token} for token in say]
+    for index, call in enumerate(made):
+        function = call["function"]
+        deltas += [{"tool_calls": [{"index": index, **call, "function": {**function, "arguments": ""}}]}]
+        deltas += [_fragment(index, piece) for piece in _pieces(function["arguments"])]
+    role = {"role": "assistant", "content": None}
+    message = {**role, "content": "".join(say) or None, "refusal": None, "tool_calls": made}
+    shape = Shape(
         prefix=CHAT.prefix,
         object=CHAT.object,
         chunk_object=CHAT.chunk_object,
-        opening=b'"delta":' + _encode({"role": "assistant", "content": None, "tool_calls": [first]}),
-        token=(b'"delta":{"tool_calls":[{"index":0,"function":{"arguments":', b"}}]}"),
+        opening=b'"delta":' + _encode(role | deltas[0]),
+        token=(b'"delta":', b""),
         closing=CHAT.closing,
-        whole=whole,
+        whole=lambda _tokens: {"message": message},
     )
+    return shape, [msgspec.Raw(_encode(delta)) for delta in deltas[1:]]
+
+
+def _made(name: str, arguments: str) -> dict[str, Any]:
+    call = {"id": f"call_{uuid.uuid4().hex[:24]}", "type": "function"}
+    return {**call, "function": {"name": name, "arguments": arguments}}
+
+
+def _fragment(index: int, arguments: str) -> dict[str, Any]:
+    return {"tool_calls": [{"index": index, "function": {"arguments": arguments}}]}
+
+
+def _pieces(text: str, size: int = 8) -> list[str]:
+    return [text[i : i + size] for i in range(0, len(text), size)]
 
 
 @frozen
@@ -93,7 +120,7 @@ class Speech:
     """
 
     model: str
-    choices: list[list[str]]
+    choices: Sequence[Sequence[Token]]
     finish_reason: str
     prompt_tokens: int
 
@@ -108,7 +135,7 @@ class Speech:
 def whole(shape: Shape, speech: Speech) -> bytes:
     """Return the body of an answer that is not streamed."""
     choices = [
-        {"index": i, **shape.whole("".join(tokens)), "logprobs": None, "finish_reason": speech.finish_reason}
+        {"index": i, **shape.whole(tokens), "logprobs": None, "finish_reason": speech.finish_reason}
         for i, tokens in enumerate(speech.choices)
     ]
     return _encode({**_about(shape, shape.object, speech), "choices": choices, "usage": speech.usage})
@@ -136,7 +163,7 @@ def stream(shape: Shape, speech: Speech, *, with_usage: bool) -> Stream:
 
 
 def _token_frames(
-    starts: list[bytes], around: tuple[bytes, bytes], end: bytes, choices: list[list[str]]
+    starts: list[bytes], around: tuple[bytes, bytes], end: bytes, choices: Sequence[Sequence[Token]]
 ) -> list[bytes]:
     prefixes, suffix = [start + around[0] for start in starts], around[1] + end
     return [

@@ -12,7 +12,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from functools import cache
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 import trio
@@ -167,19 +167,47 @@ class RawStream(trio.abc.HalfCloseableStream):
         return trio.BrokenResourceError(f"connection lost: {exc.strerror or exc}")
 
 
+class Replayed:
+    """A stream whose first bytes were read before; otherwise the stream itself, TLS or not."""
+
+    def __init__(self, stream: trio.abc.Stream, read: bytes) -> None:
+        self._stream = stream
+        self._read = read
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Return what was read before, then what comes."""
+        if self._read:
+            read, self._read = self._read, b""
+            return read
+        return bytes(await self._stream.receive_some(max_bytes))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 async def connect(origin: Origin) -> trio.abc.Stream:
     """Open a TCP or TLS connection to ``origin``; no deadline of its own.
 
     Raises:
         UpstreamFailed: name not found, refused, unreachable, or the TLS handshake failed.
     """
-    context = client_context() if origin.scheme == "https" else None
+    return await _connected(origin, client_context() if origin.scheme == "https" else None)
+
+
+async def _connected(origin: Origin, context: ssl.SSLContext | None) -> trio.abc.Stream:
     try:
         # Trio has set TCP_NODELAY.
         raw = RawStream.take_over(await trio.open_tcp_stream(origin.host, origin.port))
     except (OSError, UnicodeError) as exc:
         raise UpstreamFailed(f"cannot connect to {origin.authority}: {_reason(exc)}") from exc
     return raw if context is None else await _encrypted(raw, context, origin)
+
+
+async def connect_trusting(origin: Origin) -> trio.abc.Stream:
+    """As :func:`connect`, to a server of this machine that is known by other means than its certificate."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return await _connected(origin, context if origin.scheme == "https" else None)
 
 
 async def _encrypted(raw: RawStream, context: ssl.SSLContext, origin: Origin) -> trio.SSLStream[RawStream]:

@@ -101,7 +101,6 @@ class ResponseReader:
         if self.status < 200:
             return
         self.head_complete = True
-        self.keep_alive = self._parser.should_keep_alive()
         self._until_close = all(name not in _FRAMING for name, _ in self.headers)
 
     def on_body(self, data: bytes) -> None:
@@ -112,7 +111,9 @@ class ResponseReader:
 
     def on_message_complete(self) -> None:
         """End the response; after an interim one the real one follows."""
-        if self.head_complete:
-            self.complete = True
-        else:
+        if not self.head_complete:
             self.headers = []
+        elif not self.complete:
+            self.complete = True
+            # Only now, for llhttp lets a trailer end the connection too, and would not read another response.
+            self.keep_alive = self._parser.should_keep_alive()

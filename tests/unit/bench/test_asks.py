@@ -74,3 +74,10 @@ def test_the_key_is_sent_and_never_shown():
 
     assert b"authorization: Bearer tl-secret\r\n" in ask.raw
     assert "secret" not in repr(target) + repr(ask)
+
+
+def test_headers_of_the_target_are_sent_with_every_request():
+    target = Target("http://127.0.0.1:8377", "tiny", "sk", {"x-tenant": "a"})
+    for ask in build_asks(target, Kind.MIXED):
+        head, _ = read(ask)
+        assert (head.get(b"x-tenant"), head.get(b"authorization")) == (b"a", b"Bearer sk")

@@ -3,15 +3,13 @@
 import json
 import os
 import socket
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import define, field, frozen
+from support.httpd import Quiet, serving
 
 from trillm.cli import run
 from trillm.registry.store import Store
@@ -94,40 +92,13 @@ class StatusPage:
         self.run_file.write_text(json.dumps(note | changes))
 
 
-class Quiet(BaseHTTPRequestHandler):
-    """Answers without a log."""
-
-    def answer(self, status: int, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args: object) -> None:
-        """Keep quiet."""
-
-
-@contextmanager
-def serving(handler: type[Quiet]) -> Iterator[str]:
-    """Run an HTTP server in a thread; yields its URL."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 @pytest.fixture
 def running(store: Store) -> Iterator[StatusPage]:
     """A trillm that runs on the registry."""
     page = StatusPage(store.path.with_name("servers.json.run"))
 
     class Handler(Quiet):
-        def do_GET(self) -> None:
+        def do_GET(self) -> None:  # noqa: N802 - the library's
             welcome = self.path == "/trillm/status" and self.headers["Authorization"] == f"Bearer {page.token}"
             self.answer(200 if welcome else 401, json.dumps(page.status).encode() if page.body is None else page.body)
 
@@ -149,7 +120,7 @@ def llm() -> Iterator[str]:
     """The URL of an OpenAI-compatible server with two models, of which nothing more is known."""
 
     class Handler(Quiet):
-        def do_GET(self) -> None:
+        def do_GET(self) -> None:  # noqa: N802 - the library's
             models = {"object": "list", "data": [{"id": name, "object": "model"} for name in ("llama", "nomic")]}
             self.answer(200 if self.path == "/v1/models" else 404, json.dumps(models).encode())
 

@@ -2,6 +2,8 @@
 
 import re
 
+from trillm.keys import Grants
+
 
 def test_create_prints_the_token_alone_and_the_advice_beside_it(cli, store):
     outcome = cli("key", "create", "laptop")
@@ -27,7 +29,7 @@ def test_list_shows_names_and_dates_only(cli, store):
     outcome = cli("key", "list")
     as_json = cli("key", "list", "--json")
 
-    assert outcome.out.split() == ["NAME", "CREATED", "laptop", record.created]
+    assert outcome.out.split() == ["NAME", "CREATED", "MAY", "USE", "laptop", record.created, "everything"]
     assert as_json.json == {"keys": [{"name": "laptop", "created": record.created}]}
     assert record.digest not in outcome.out + as_json.out
 
@@ -63,3 +65,21 @@ def test_a_key_that_is_not_there_cannot_be_revoked(cli):
 
     assert outcome.code == 1
     assert outcome.err.startswith("trillm: keys.laptop: ")
+
+
+def test_a_key_can_be_made_for_some_things_only_and_the_list_says_so(cli, store):
+    token = cli(
+        "key", "create", "notes", "--allow-model", "llama3*", "--allow-model", "m", "--allow-mcp-server", "files",
+        "--allow-tool", "files__read_*",
+    ).out.strip()  # fmt: skip
+    cli("key", "create", "ops", "--admin")
+
+    grants = store.keys.read().find(token).grants
+    assert grants == Grants(("llama3*", "m"), ("files",), ("files__read_*",))
+    shown = cli("key", "list").out
+    assert "models llama3*, m; MCP servers files; tools files__read_*" in shown
+    assert "everything; administer" in shown
+    notes, ops = cli("key", "list", "--json").json["keys"]
+    assert notes["models"] == ["llama3*", "m"]
+    assert "admin" not in notes
+    assert ops == {"name": "ops", "created": notes["created"], "admin": True}

@@ -1,9 +1,10 @@
 """Routes: made, listed, shown, removed, refused."""
 
 import pytest
+from attrs import evolve
 
 from trillm.cli.output import NOTHING
-from trillm.registry.document import Budgets, Route, Target
+from trillm.registry.document import Budgets, McpServer, Route, Target
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +57,20 @@ def test_add_replaces_when_told_to(cli, store):
     assert store.read().routes["fast"].to == (Target("cloud", "mini"),)
 
 
+def test_a_route_may_have_mcp_servers(cli, store):
+    store.update(
+        lambda document: evolve(
+            document, mcp_servers={name: McpServer(name, command=name) for name in ("weather", "files")}
+        )
+    )
+    add(cli, "--mcp-server", "weather", "--mcp-server", "files")
+
+    assert store.read().routes["fast"].mcp_servers == ("weather", "files")
+    assert cli("route", "show", "fast").out.splitlines()[-1] == "mcp       weather, files"
+    outcome = cli("route", "add", "slow", "--to", "gpu1/x", "--mcp-server", "wether")
+    assert (outcome.code, outcome.err) == (1, "trillm: routes.slow.mcp_servers[0]: no MCP server named 'wether'\n")
+
+
 def test_a_route_needs_a_target(cli):
     outcome = cli("route", "add", "fast")
 
@@ -83,6 +98,7 @@ def test_show_marks_what_is_not_set(cli):
         f"fallback  {NOTHING}",
         f"budgets   {NOTHING}",
         f"rank by   {NOTHING}",
+        f"mcp       {NOTHING}",
     ]
 
 

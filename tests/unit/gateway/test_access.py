@@ -3,12 +3,13 @@
 import socket
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trillm.errors import Forbidden, NotAuthorised
 from trillm.gateway.access import Access, Caller, own_hosts
-from trillm.keys import KeyRecord, Keyring, digest, new_token
+from trillm.keys import Grants, KeyRecord, Keyring, digest, new_token
 
 TOKEN, OPERATOR = new_token(), "operator-token-of-this-run"
 LAPTOP = KeyRecord("laptop", digest(TOKEN), "2026-11-01")
@@ -91,8 +92,26 @@ def test_a_key_that_is_revoked_is_refused_from_then_on():
 
 @pytest.mark.parametrize("keyring", [Keyring(), KEYS, SEALED])
 def test_the_command_line_of_this_account_is_the_operator(keyring):
-    assert access(keyring).admit(bearer(OPERATOR)) == Caller(is_operator=True)
-    assert access(keyring).admit([(b"x-api-key", OPERATOR.encode())]) == Caller(is_operator=True)
+    for headers in (bearer(OPERATOR), [(b"x-api-key", OPERATOR.encode())]):
+        caller = access(keyring).admit(headers)
+        assert (caller.key, caller.is_operator, caller.is_admin) == (None, True, True)
+
+
+def test_whom_no_key_lets_in_may_look_but_not_administer():
+    caller = access(Keyring()).admit([])
+    assert (caller.is_operator, caller.is_admin) == (True, False)
+
+
+def test_a_caller_is_looked_at_again_when_the_keys_have_changed():
+    before = Caller(key="laptop")
+    less = Keyring((evolve(KEYS.records[0], grants=Grants(tools=("chat",))),))
+    assert access(KEYS).renew(before) == before
+    assert access(less).renew(before).grants.tools == ("chat",)
+    assert access(Keyring((evolve(KEYS.records[0], name="phone"),))).renew(before) is None
+    assert access(SEALED).renew(before) is None
+    assert access(Keyring()).renew(before) == before
+    operator = access(KEYS).admit(bearer(OPERATOR))
+    assert access(SEALED).renew(operator) == operator
 
 
 def test_no_token_at_all_is_never_the_operators():

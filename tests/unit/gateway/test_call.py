@@ -312,3 +312,18 @@ def test_any_body_keeps_its_meaning(members, model):
     except msgspec.DecodeError:
         return  # would not have been let in
     assert json.loads(changed) == json.loads(raw) | {"model": model}
+
+
+@pytest.mark.parametrize(("members", "mcp"), [
+    ({}, False), ({"tools": None}, False), ({"tools": [{"type": "function"}]}, False),
+    ({"tools": [{"type": "mcp", "server_label": "a"}]}, True), ({"stop": "mcp"}, False),
+])  # fmt: skip
+def test_a_chat_with_mcp_tools_is_told_apart(members, mcp):
+    assert read(GOOD[CHAT] | members).mcp is mcp
+    assert read(GOOD[COMPLETIONS] | members, COMPLETIONS).mcp is False
+
+
+@pytest.mark.parametrize(("value", "wanted"), [(b"1", True), (b"true", True), (b"0", False), (b"false", False)])
+def test_who_wants_to_see_tools_run_says_so_in_a_header(value, wanted):
+    assert read(GOOD[CHAT], CHAT, (b"x-trillm-tool-steps", value)).tool_steps is wanted
+    assert read(GOOD[CHAT]).tool_steps is False

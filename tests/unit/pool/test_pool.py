@@ -675,3 +675,17 @@ async def test_other_models_are_an_event(autojump_clock):
     pool.probed(pool.members["one"], found("m", "n", slots=3))
     reconfigure(pool)
     assert events == [ModelsChanged(("m", "n")), ModelsChanged(())]
+
+
+@pytest.mark.parametrize(("answered_after_s", "state"), [(1, State.UP), (-1, State.DOWN)])
+async def test_a_missed_probe_means_nothing_if_a_request_was_answered_meanwhile(
+    autojump_clock, answered_after_s, state
+):
+    pool = one_slot()
+    member = pool.members["one"]
+    began = trio.current_time() + 10
+    await trio.sleep(10 + answered_after_s - 0.5)
+    await hold(pool, 0.5)
+    await trio.sleep_until(began + 3)
+    pool.probed(member, UpstreamFailed("no answer to a probe within 3 s"), began=began)
+    assert member.state(pool.now()) is state

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from trillm.errors import ConfigError
 from trillm.models import Operation
-from trillm.registry.document import Budgets, Document, Route, Server, Target
+from trillm.registry.document import Budgets, Document, McpServer, Route, Server, Target, ToolLimits
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,9}", fullmatch=True)
 seconds = st.none() | st.floats(min_value=0.001, max_value=86_400) | st.integers(1, 86_400)
@@ -39,12 +39,38 @@ servers = st.builds(
     enabled=st.booleans(),
     extra=extras,
 )
+mcp_fields = {
+    "name": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9-]{0,9}", fullmatch=True),
+    "allow_tools": st.lists(texts, max_size=2).map(tuple),
+    "enabled": st.booleans(),
+    "era": st.sampled_from(["auto", "legacy", "modern"]),
+    "sessions": st.sampled_from(["auto", "private", "shared"]),
+    "sampling": st.none() | texts,
+    "idle_s": st.integers(1, 86_400),
+    "extra": extras,
+}
+variables = st.sampled_from(["TOKEN", "_K9"])
+mcp = st.builds(
+    McpServer,
+    url=st.sampled_from(["https://a.example/mcp?ref=1", "ws://[::1]:1/mcp"]),
+    header_env=st.dictionaries(st.sampled_from(["Authorization", "x-key"]), variables),
+    **mcp_fields,
+) | st.builds(
+    McpServer,
+    command=texts,
+    args=st.lists(st.text(st.characters(min_codepoint=1, max_codepoint=0x2FF)), max_size=3).map(tuple),
+    env=st.dictionaries(variables, texts),
+    cwd=st.none() | texts,
+    **mcp_fields,
+)
+limits = st.builds(ToolLimits, turns=st.integers(1, 99), call_s=st.floats(0.1, 100), extra=extras)
 
 
 @st.composite
 def documents(draw):
     known = {server.name: server for server in draw(st.lists(servers, max_size=4))}
     routes = {}
+    mcp_servers = {server.name: server for server in draw(st.lists(mcp, max_size=3))}
     if known:
         targets = st.lists(st.builds(Target, st.sampled_from(sorted(known)), texts), min_size=1, max_size=3).map(tuple)
         some = st.builds(
@@ -52,13 +78,22 @@ def documents(draw):
             name=names,
             to=targets,
             fallback=targets | st.just(()),
+            mcp_servers=st.lists(st.sampled_from(sorted(mcp_servers) or ["none"]), max_size=len(mcp_servers)).map(
+                tuple
+            ),
             budgets=budgets,
             rank_by=st.sampled_from([None, "embeddings"]),
             extra=extras,
         )
         routes = {route.name: route for route in draw(st.lists(some, max_size=3))}
-    mcp_servers = draw(st.dictionaries(names, extras, max_size=2))
-    return Document(budgets=draw(budgets), servers=known, routes=routes, mcp_servers=mcp_servers, extra=draw(extras))
+    return Document(
+        budgets=draw(budgets),
+        servers=known,
+        routes=routes,
+        mcp_servers=mcp_servers,
+        tool_limits=draw(limits),
+        extra=draw(extras),
+    )
 
 
 @given(documents())
@@ -86,10 +121,33 @@ FULL = {
         "cloud": {"url": "https://cloud.example"},
     },
     "routes": {
-        "fast": {"to": ["gpu1/llama-3.1-8b"], "fallback": ["cloud/org/gpt"], "budgets": {"rerank": 1}},
+        "fast": {
+            "to": ["gpu1/llama-3.1-8b"],
+            "fallback": ["cloud/org/gpt"],
+            "mcp_servers": ["files"],
+            "budgets": {"rerank": 1},
+        },
         "nearest": {"to": ["gpu1/org/name"], "rank_by": "embeddings"},
     },
-    "mcp_servers": {"files": {"command": ["files-mcp"]}},
+    "mcp_servers": {
+        "files": {
+            "command": "npx",
+            "args": ["-y", "files-mcp", "/srv"],
+            "env": {"LEVEL": "${LEVEL}"},
+            "cwd": "/srv",
+            "allow_tools": ["read_*"],
+            "enabled": False,
+            "era": "legacy",
+            "sessions": "shared",
+            "sampling": "fast",
+            "start_s": 90,
+            "list_s": 2,
+            "call_s": 60,
+            "idle_s": 30.5,
+        },
+        "docs": {"url": "https://docs.example/mcp", "header_env": {"Authorization": "DOCS_TOKEN"}},
+    },
+    "tool_limits": {"turns": 3, "call_s": 2.5},
 }
 
 
@@ -125,6 +183,7 @@ def test_unknown_keys_are_kept_at_every_level():
         "budgets": {"chat": 1, "new": [1]},
         "servers": {"a": {"url": "http://a.example", "budgets": {"new": 2}, "new": {"deep": [{"x": None}]}}},
         "routes": {"r": {"to": ["a/m"], "new": 3, "budgets": {"new": 4}}},
+        "mcp_servers": {"m": {"url": "http://a.example/mcp", "type": "http"}},
         "new": {"name": "x"},
     }
     assert Document.from_json(raw).to_json() == raw
@@ -204,6 +263,11 @@ BAD = [
     ),
     (route(rank_by="cosine"), "routes.fast.rank_by", "must be embeddings: 'cosine'"),
     ({"mcp_servers": []}, "mcp_servers", "must be an object"),
+    (route(mcp_servers="files"), "routes.fast.mcp_servers", "must be a list of names: 'files'"),
+    (route(mcp_servers=["files"]), "routes.fast.mcp_servers[0]", "no MCP server named 'files'"),
+    ({"tool_limits": []}, "tool_limits", "must be an object"),
+    ({"tool_limits": {"turns": 0}}, "tool_limits.turns", "must be a whole number above 0: 0"),
+    ({"tool_limits": {"call_s": 0}}, "tool_limits.call_s", "must be seconds, above 0 and up to 86400: 0"),
 ]
 
 
@@ -240,9 +304,10 @@ def test_a_secret_in_the_wrong_place_is_refused_and_not_repeated(fields):
 
 def test_a_key_comes_from_the_environment_and_is_never_shown(monkeypatch):
     with_key = Server("gpu1", "http://gpu1.example", api_key_env="GPU1_KEY", extra={"note": "hunter2"})
+    secret = McpServer("a", command="a", env={"PASSWORD": "hunter2"}, extra={"note": "hunter2"})
     monkeypatch.setenv("GPU1_KEY", "hunter2")
     assert with_key.api_key == "hunter2"
-    assert "hunter2" not in repr(Document(servers={"gpu1": with_key}, mcp_servers={"a": "hunter2"}))
+    assert "hunter2" not in repr(Document(servers={"gpu1": with_key}, mcp_servers={"a": secret}))
     monkeypatch.delenv("GPU1_KEY")
     assert with_key.api_key is None
     assert Server("gpu1", "http://gpu1.example").api_key is None

@@ -137,6 +137,64 @@ def test_a_tool_that_was_not_offered_cannot_be_called():
         chat(tools=TOOLS, tool_choice={"type": "function", "function": {"name": "rm"}})
 
 
+ASKED = {"role": "assistant", "content": None, "tool_calls": []}
+
+
+def told(text):
+    return {"role": "tool", "tool_call_id": "c", "content": text}
+
+
+def message(**members):
+    return ChatCompletion.model_validate_json(chat(**members).body).choices[0].message
+
+
+def test_tools_are_called_as_directed_whole_or_streamed():
+    calls = [{"name": "a", "arguments": {"x": "a long argument"}}, {"name": "b", "arguments": '{"broken'}]
+    members = {"x_sim": {"turns": [{"say": "Let me see.", "calls": calls}]}}
+    said = message(**members)
+    assert said.content == "Let me see."
+    made = [(call.function.name, call.function.arguments) for call in said.tool_calls]
+    assert made == [("a", '{"x":"a long argument"}'), ("b", '{"broken')]
+    assert len({call.id for call in said.tool_calls}) == 2
+    chunks = frames(chat(stream=True, **members))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "Let me see."
+    folded = {}
+    for piece in (piece for chunk in chunks for piece in chunk.choices[0].delta.tool_calls or ()):
+        name, arguments = folded.get(piece.index, ("", ""))
+        folded[piece.index] = (name + (piece.function.name or ""), arguments + piece.function.arguments)
+    assert list(folded.values()) == made
+    assert (chunks[0].choices[0].delta.role, chunks[-1].choices[0].finish_reason) == ("assistant", "tool_calls")
+
+
+@pytest.mark.parametrize(("messages", "called"), [
+    ([USER], "a"), ([USER, ASKED, told("x")], "b"), ([USER, ASKED, told("x"), ASKED, told("y")], "b"),
+    ([USER, ASKED, told("x")] * 2, "b"), ([USER, ASKED, ASKED, ASKED], None),
+])  # fmt: skip
+def test_each_turn_after_the_users_last_message_is_directed_for_itself(messages, called):
+    turns = [{"calls": [{"name": "a"}]}, {"calls": [{"name": "b"}], "times": 2}]
+    calls = message(messages=messages, x_sim={"turns": turns}).tool_calls or ()
+    assert [call.function.name for call in calls] == ([called] if called else [])
+
+
+def test_what_tools_said_is_repeated():
+    assert "You said: Hello there A tool said: 21 degrees A tool said: rain" in text(
+        messages=[USER, ASKED, told("21 degrees"), told("rain")]
+    )
+
+
+@pytest.mark.parametrize(("disobeys", "calls"), [(False, 0), (True, 1)])
+def test_a_choice_of_no_tool_is_obeyed_unless_directed_otherwise(disobeys, calls):
+    turn = {"calls": [{"name": "a"}], "disobeys": disobeys}
+    assert len(message(x_sim={"turns": [turn]}, tool_choice="none").tool_calls or ()) == calls
+
+
+def test_how_a_turn_comes_is_said_for_it_or_for_all():
+    direction = {"fault": "cut", "tokens": 3, "turns": [{"fault": None, "ttft_s": 2}]}
+    first, second = (chat(x_sim=direction, messages=[USER, *more]).direction for more in ([], [ASKED]))
+    assert (first.fault, first.ttft_s, first.tokens) == (None, 2, 3)
+    assert (second.fault, second.ttft_s, second.tokens) == ("cut", None, 3)
+
+
 def test_a_text_is_continued_whole_or_streamed():
     reply = Completion.model_validate_json(complete("Once upon a time").body)
     assert reply.object == "text_completion"

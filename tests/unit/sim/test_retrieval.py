@@ -8,7 +8,7 @@ import pytest
 from openai.types import CreateEmbeddingResponse
 
 from trillm.errors import BadRequest
-from trillm.sim.lexical import embed
+from trillm.lexical import embed
 from trillm.sim.retrieval import EmbeddingsRequest, RerankRequest, answer_embeddings, answer_rerank
 
 

@@ -1,9 +1,9 @@
 """The server's side of HTTP/1.1: whole requests out of any pieces, none that is ambiguous."""
 
-import contextlib
 from itertools import pairwise
 
 import pytest
+from fuzz import requests
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -137,10 +137,12 @@ FRAGMENTS = [
 ]  # fmt: skip
 
 
-@given(st.lists(st.one_of(st.binary(max_size=60), st.sampled_from(FRAGMENTS)), max_size=12))
-def test_no_bytes_whatsoever_raise_anything_but_our_own_errors(pieces):
-    with contextlib.suppress(BadRequest, TooLarge):
-        read_in_pieces(pieces, head_bytes=200, body_bytes=100)
+@given(
+    st.lists(st.one_of(st.binary(max_size=60), st.sampled_from(FRAGMENTS)), max_size=12).map(b"".join),
+    st.binary(max_size=4),
+)
+def test_any_bytes_in_any_pieces_are_read_alike_or_refused_and_h11_sees_no_other_request(stream, steps):
+    requests.check(stream, steps)
 
 
 LINES = b"POST / HTTP/1.1\r\nHost: a\r\n"

@@ -1,6 +1,7 @@
 """Reading HTTP/1.1 responses: how a body ends, whether that was the end, and what may follow."""
 
 import pytest
+from fuzz import responses
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -100,6 +101,12 @@ def test_a_reader_is_reset_for_the_next_response():
     assert not reader.started
     reader.feed(PLAIN)
     assert (reader.take_body(), reader.headers[0]) == (b"hello", (b"content-type", b"text/plain"))
+
+
+@pytest.mark.parametrize("trailer", [b"Connection: close", b"Transfer-Encoding: gzip"])
+def test_after_a_trailer_that_ends_the_connection_it_is_not_used_again(trailer):
+    reader = read(CHUNKED.replace(b"X-Sum: 7", trailer))
+    assert (reader.take_body(), reader.complete, reader.keep_alive) == (b"hello", True, False)
 
 
 # ── what is no response ─────────────────────────────────────────────────────────────────────────────────────────
@@ -217,13 +224,9 @@ def test_what_follows_the_end_neither_changes_the_response_nor_is_followed_by_an
     assert not reader.keep_alive
 
 
-@given(data=st.binary(max_size=200) | st.binary(max_size=60).map(lambda tail: CHUNKED[: len(tail) * 2] + tail))
-def test_any_bytes_are_either_read_or_refused(data):
-    reader = ResponseReader()
-    try:
-        reader.feed(data)
-        reader.feed_eof()
-    except UpstreamFailed:
-        assert not reader.complete
-    else:
-        assert reader.complete
+@given(
+    stream=st.binary(max_size=200) | st.binary(max_size=60).map(lambda tail: CHUNKED[: len(tail) * 2] + tail),
+    steps=st.binary(max_size=4),
+)
+def test_any_bytes_in_any_pieces_are_read_alike_or_refused_and_h11_reads_no_other_answer(stream, steps):
+    responses.check(stream, steps)

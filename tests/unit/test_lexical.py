@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trillm.sim import lexical
+from trillm import lexical
 
 
 def similarity(a, b):
@@ -44,7 +44,7 @@ def test_case_and_punctuation_do_not_matter():
 
 
 def test_vectors_are_the_same_in_another_process():
-    code = "from trillm.sim import lexical; print(lexical.embed('the same everywhere', 8))"
+    code = "from trillm import lexical; print(lexical.embed('the same everywhere', 8))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == str(lexical.embed("the same everywhere", 8))
 

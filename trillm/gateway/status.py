@@ -1,12 +1,16 @@
 """What trillm says about itself: the model list, readiness, and the whole state for its own command line."""
 
 import time
+from collections.abc import Collection
 from typing import Any
 
 from trillm import __version__
+from trillm.gateway.access import require_model
 from trillm.gateway.gateway import Gateway
+from trillm.keys import EVERYTHING, Grants
 from trillm.models import Model
 from trillm.pool.catalog import Catalog, Entry
+from trillm.pool.latency import percentile
 from trillm.pool.member import Member, State
 from trillm.pool.pool import Pool
 from trillm.registry.registry import Registry
@@ -15,15 +19,23 @@ from trillm.registry.registry import Registry
 _STARTED = int(time.time())
 
 
-def model_list(pool: Pool) -> dict[str, Any]:
-    """Return OpenAI's list of models: every public name that a server answers for now."""
+def model_list(pool: Pool, grants: Grants = EVERYTHING) -> dict[str, Any]:
+    """Return OpenAI's list of models: every public name that a server answers for now and that may be used."""
     entries = pool.catalog.entries.values()
-    return {"object": "list", "data": [_model_object(entry) for entry in entries if entry.available]}
+    shown = (entry for entry in entries if entry.available and grants.allow_model(entry.name))
+    return {"object": "list", "data": [_model_object(entry) for entry in shown]}
 
 
-def model(pool: Pool, name: str) -> dict[str, Any]:
-    """Return one model; raise :class:`~trillm.errors.NoSuchModel`. ``server/model`` is found too."""
-    return _model_object(pool.catalog.find(name))
+def model(pool: Pool, name: str, grants: Grants = EVERYTHING) -> dict[str, Any]:
+    """Return one model. ``server/model`` is found too.
+
+    Raises:
+        NoSuchModel: there is none.
+        ModelNotAllowed: it may not be used.
+    """
+    entry = pool.catalog.find(name)
+    require_model(grants, entry.name)
+    return _model_object(entry)
 
 
 def _model_object(entry: Entry) -> dict[str, Any]:
@@ -103,9 +115,16 @@ def _server(member: Member, now: float) -> dict[str, Any]:
         "in_flight": member.in_flight,
         "limit": member.limit,
         "waiting": member.waiting,
-        "first_token_p50_ms": _ms(member.first_token.percentile(0.50)),
-        "first_token_p95_ms": _ms(member.first_token.percentile(0.95)),
+        **first_token(member.first_token.values),
         "last_error": member.last_error,
+    }
+
+
+def first_token(values_s: Collection[float]) -> dict[str, float | None]:
+    """Return what is shown of times to the first token, in seconds."""
+    return {
+        "first_token_p50_ms": _ms(percentile(values_s, 0.50)),
+        "first_token_p95_ms": _ms(percentile(values_s, 0.95)),
     }
 
 

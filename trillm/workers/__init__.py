@@ -1,0 +1,1 @@
+"""Several processes that are one server: their parent, what it shares out among them, and the line between them."""
