@@ -1,7 +1,7 @@
 """Throws bytes at what reads bytes, guided by coverage, until the time is up or something does not hold.
 
     python -m tests.fuzz requests --seconds 180
-    python -m tests.fuzz all --seconds 20
+    python -m tests.fuzz all --seconds 20 --seed 1
     python -m tests.fuzz requests --input FILE     once more, what was found
 
 Needs atheris (``pip install --group fuzz``), which is libFuzzer for Python on Linux and macOS. What was found is put
@@ -24,17 +24,17 @@ STEPS = 4
 LONGEST = 2_000
 
 
-def fuzz(name: str, seconds: int, corpus: Path, found: Path) -> None:
+def fuzz(name: str, seconds: int, seed: int, corpus: Path, found: Path) -> None:
     """Fuzz in this process, which ends with it."""
     import atheris
 
     with atheris.instrument_imports(include=["trillm", "h11"]):
         target = importlib.import_module(f"fuzz.{name}")
-    for number, seed in enumerate(target.SEEDS):
-        (corpus / f"seed-{number}").write_bytes(b"\x06\x00\x20\x02" + seed)
+    for number, stream in enumerate(target.SEEDS):
+        (corpus / f"seed-{number}").write_bytes(b"\x06\x00\x20\x02" + stream)
     words = corpus.parent / f"{name}.dict"
     words.write_text("".join(f'"{_escaped(word)}"\n' for word in target.WORDS))
-    limits = [f"-max_total_time={seconds}", f"-max_len={LONGEST}", "-timeout=10", "-rss_limit_mb=1024"]
+    limits = [f"-max_total_time={seconds}", f"-seed={seed}", f"-max_len={LONGEST}", "-timeout=10", "-rss_limit_mb=1024"]
     options = [*limits, f"-dict={words}", f"-artifact_prefix={found}/", "-print_final_stats=1"]
 
     def check(data: bytes) -> None:
@@ -55,13 +55,13 @@ def again(name: str, path: Path) -> None:
     print(f"{path}: holds")
 
 
-def run_apart(name: str, seconds: int, corpus: Path | None, found: Path) -> bool:
+def run_apart(name: str, seconds: int, seed: int, corpus: Path | None, found: Path) -> bool:
     """Fuzz in a process of its own, since libFuzzer ends the one it runs in; say in a line what came of it."""
     with TemporaryDirectory() as folder:
         kept = (corpus or Path(folder)) / name
         kept.mkdir(parents=True, exist_ok=True)
-        arguments = [name, "--seconds", str(seconds), "--corpus", str(kept), "--found", str(found), "--here"]
-        command = [sys.executable, "-m", "tests.fuzz", *arguments]
+        limits = ["--seconds", str(seconds), "--seed", str(seed)]
+        command = [sys.executable, "-m", "tests.fuzz", name, *limits, "--corpus", kept, "--found", found, "--here"]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     output = done.stdout + done.stderr
     count = re.search(r"number_of_executed_units:\s*(\d+)", output)
@@ -69,7 +69,7 @@ def run_apart(name: str, seconds: int, corpus: Path | None, found: Path) -> bool
         f"{name}: {count[1] if count else '?'} inputs in {seconds} s, {'all hold' if not done.returncode else 'BROKEN'}"
     )
     if done.returncode:
-        print(output[-6000:])
+        print("\n".join(line[:2000] for line in output.splitlines() if not line.startswith("#")))  # "#": its progress
     return done.returncode == 0
 
 
@@ -79,6 +79,7 @@ def main() -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("name", choices=[*NAMES, "all"], help="what is to read")
     parser.add_argument("--seconds", type=int, default=60, metavar="N", help="for each (default: 60)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of chance (default: another each time)")
     parser.add_argument("--corpus", type=Path, metavar="FOLDER", help="where inputs are kept and taken from")
     parser.add_argument(
         "--found", type=Path, default=Path(), metavar="FOLDER", help="where what broke something is put"
@@ -95,8 +96,8 @@ def main() -> int:
         print("atheris is not installed; 'pip install --group fuzz' installs it where it can be had", file=sys.stderr)
         return 2
     if args.here:
-        fuzz(args.name, args.seconds, args.corpus, args.found)
-    held = [run_apart(name, args.seconds, args.corpus, args.found) for name in names]  # all of them, whatever comes
+        fuzz(args.name, args.seconds, args.seed, args.corpus, args.found)
+    held = [run_apart(name, args.seconds, args.seed, args.corpus, args.found) for name in names]  # all of them, whatever comes
     return 0 if all(held) else 1
 
 

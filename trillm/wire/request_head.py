@@ -12,7 +12,8 @@ from attrs import define, field
 from trillm.errors import BadRequest
 
 _USUAL_BYTES = 4096
-_REQUEST_LINE = re.compile(rb"([A-Z-]+) ([^ ]+) HTTP/(1\.[01])")
+# A target has no control bytes: at a bare LF in it llhttp ends a line of HTTP/0.9 and reads headers from there.
+_REQUEST_LINE = re.compile(rb"([A-Z-]+) ([!-~\x80-\xff]+) HTTP/(1\.[01])")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
 _HOST = re.compile(rb"[\w.~!$&'()*+;=%:\[\]-]*", re.ASCII)
 

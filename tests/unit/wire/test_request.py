@@ -167,6 +167,7 @@ REFUSED = {
     "no colon": b"GET / HTTP/1.1\r\nHost: a\r\nabc\r\n\r\n",
     "no name": b"GET / HTTP/1.1\r\nHost: a\r\n: x\r\n\r\n",
     "a bare LF after the request line": b"GET / HTTP/1.1\nHost: a\r\n\r\n",
+    "a bare LF in the target": b"GET /a\nX:y HTTP/1.1\r\nHost: a\r\n\r\n",
     "a bare LF after a header": b"GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n",
     "a bare LF at the end": b"GET / HTTP/1.1\r\nHost: a\r\n\n",
     "a bare CR": b"GET / HTTP/1.1\r\nHost: a\r\nX: b\rY: c\r\n\r\n",
