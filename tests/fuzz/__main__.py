@@ -97,7 +97,7 @@ def main() -> int:
         return 2
     if args.here:
         fuzz(args.name, args.seconds, args.seed, args.corpus, args.found)
-    held = [run_apart(name, args.seconds, args.seed, args.corpus, args.found) for name in names]  # all of them, whatever comes
+    held = [run_apart(name, args.seconds, args.seed, args.corpus, args.found) for name in names]
     return 0 if all(held) else 1
 
 
