@@ -74,6 +74,7 @@ class _Chunk(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(_Chunk, strict=False).decode
 _NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_BLANK = b" \t\r\n"  # to JSON (RFC 8259 §2); what bytes.strip() takes besides, a client would choke on
 _NOTHING = (b"null", b'""', b"[]", b"{}")
 _MARKED = {"tool_calls": Kind.CALL, "reasoning": Kind.THOUGHT, "reasoning_content": Kind.THOUGHT}
 
@@ -205,15 +206,15 @@ def _is_one_line(data: bytes) -> bool:
 def _fields(event: bytes) -> tuple[bytes, bytes, bytes]:
     """Return the name of an event, its data, and the bytes to send on: its data and nothing else."""
     if event.startswith(b"data:") and b"\n" not in event:
-        return b"", event[5:].strip(), event + b"\n\n"
+        return b"", event[5:].strip(_BLANK), event + b"\n\n"
     lines = [line.partition(b":") for line in event.split(b"\n")]
     data = [value.removeprefix(b" ") for field, _, value in lines if field == b"data"]
     names = [value.strip() for field, _, value in lines if field == b"event"]
     if not data:
         # llama.cpp until 2025: a line ``error: {…}``, which clients skip without a word.
-        data = [value.strip() for field, _, value in lines if field == b"error"]
+        data = [value.strip(_BLANK) for field, _, value in lines if field == b"error"]
         names = [b"error"]
-    return b"".join(names[-1:]), b"\n".join(data).strip(), b"".join(b"data: %b\n" % line for line in data) + b"\n"
+    return b"".join(names[-1:]), b"\n".join(data).strip(_BLANK), b"".join(b"data: %b\n" % line for line in data) + b"\n"
 
 
 def _said(choice: _Choice) -> Kind:

@@ -232,6 +232,12 @@ def test_what_a_client_would_choke_on_is_dropped_and_counted(payload):
     assert (scanner.malformed, scanner.complete) == (1, True)
 
 
+def test_blanks_that_json_does_not_know_are_malformed_wherever_they_stand():
+    scanner = Scanner()
+    frames = scanner.feed(TOKEN[:-2] + b"\x0b\n\n") + scanner.feed(TOKEN[:-2] + b"\x0b\n\n" + TOKEN)
+    assert [frame.kind for frame in frames] == [MALFORMED, MALFORMED, CONTENT]
+
+
 @pytest.mark.parametrize(
     "event",
     [
