@@ -43,7 +43,7 @@ class RequestReader:
         self._in_body = False
         self._chunked = False
         self._left = 0  # body bytes that are still to come, or when chunked: that may still come
-        self._framing = 0  # bytes of chunk sizes, extensions and trailers since the last byte of content
+        self._framing = 0  # bytes of chunk sizes, extensions and trailers
 
     @property
     def idle(self) -> bool:
@@ -114,7 +114,8 @@ class RequestReader:
         body = self._events.take_body()
         self._left -= len(body)
         self._check_body_size()
-        self._check_framing(0 if body else self._seen - before)
+        self._framing += self._seen - before - len(body)
+        self._check_framing()
         if self._events.complete and not body:
             self._take_seen()
             self._expect_head()
@@ -150,10 +151,10 @@ class RequestReader:
         if self._left < 0 or self._left > self._body_limit:
             raise TooLarge(f"The request's body is larger than {self._body_limit} bytes.")
 
-    def _check_framing(self, more: int) -> None:
-        self._framing = self._framing + more if more else 0
-        if self._framing > self._head_limit:
-            raise BadRequest("The chunks of this request's body are almost nothing but framing.")
+    def _check_framing(self) -> None:
+        # Of all of it: what came since the last content would depend on the pieces in which it came.
+        if self._framing > self._head_limit + self._body_limit:
+            raise BadRequest("The chunks of this request's body have more framing than a body may have content.")
 
 
 class _Events:
