@@ -52,6 +52,8 @@ from trillm.supervise import Module, supervise
 from trillm.wire.control import open_control
 from trillm.wire.exchange import Connections
 from trillm.wire.fetch import Fetcher
+from trillm.wire.net import connect
+from trillm.wire.outbox import open_outbox
 from trillm.wire.poller import Poller, open_poller
 from trillm.wire.pump import Pump
 from trillm.workers import totals
@@ -296,14 +298,16 @@ async def _open_faces(
     settings = services.settings
     async with (
         open_poller() as poller,
+        open_outbox() as outbox,
         services.mcp() as mcp,
         open_app_server(_with_mcp(services, mcp)) as app,
         trio.open_nursery() as faces,
     ):
         services.gateway.pump = Pump(poller) if poller else None
+        services.connections.connect = partial(connect, outbox=outbox)
         services.gateway.tools = services.tools(mcp)
         lane = services.lane(app, poller, mcp if settings.mcp else None)
-        door = Door(listeners, lane.serve, DoorSettings(max_connections=settings.max_connections), tls)
+        door = Door(listeners, lane.serve, DoorSettings(max_connections=settings.max_connections), tls, outbox)
         services.metrics.gauge("trillm_connections", "Open client connections.", lambda: door.connections)
         await faces.start(lane.serve_deadlines)
         await faces.start(door.run)

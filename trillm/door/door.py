@@ -18,6 +18,7 @@ from trio.lowlevel import wait_readable
 from trillm.door.listeners import Listener
 from trillm.door.tls import secured
 from trillm.wire.net import RawStream
+from trillm.wire.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +54,14 @@ class Door:
         serve: serves one connection to its end.
         settings: see :class:`DoorSettings`.
         tls: what to show clients, None for plain HTTP.
+        outbox: for what clients are sent soon.
     """
 
     listeners: Sequence[Listener]
     serve: Serve
     settings: DoorSettings = field(factory=DoorSettings)
     tls: ssl.SSLContext | None = None
+    outbox: Outbox | None = None
     connections: int = field(default=0, init=False)
     empty: trio.Event = field(factory=trio.Event, init=False)
     _accepting: trio.CancelScope = field(factory=trio.CancelScope, init=False)
@@ -102,7 +105,7 @@ class Door:
             accepted.close()
             return
         self.connections += 1
-        raw = RawStream(accepted, write_stall_s=self.settings.write_stall_s)
+        raw = RawStream(accepted, write_stall_s=self.settings.write_stall_s, outbox=self.outbox)
         try:
             secure = raw if self.tls is None else await secured(raw, self.tls, within_s=self.settings.handshake_s)
             if secure is not None:
@@ -110,5 +113,6 @@ class Door:
         except Exception:
             log.exception("connection broken")
         finally:
+            raw.flush()
             raw.close()
             self.connections -= 1

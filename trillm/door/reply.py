@@ -7,7 +7,7 @@ from attrs import define, field
 
 from trillm.gateway.reply import ClientLeft, Headers
 from trillm.wire import answer
-from trillm.wire.net import RawStream
+from trillm.wire.net import RawStream, send_soon
 
 
 @define
@@ -51,7 +51,7 @@ class LaneReply:
             await self._write(b"")
             await self._write(data)
         else:
-            await self._write(self.framed(data) + (answer.LAST_CHUNK if self._chunked else b""))
+            await self._write(self.framed(data) + (answer.LAST_CHUNK if self._chunked else b""), soon=not self.closing)
 
     @property
     def instant(self) -> bool:
@@ -85,9 +85,11 @@ class LaneReply:
         """Return ``data`` as it goes over the wire."""
         return answer.chunk(data) if self._chunked and data else data
 
-    async def _write(self, data: bytes) -> None:
+    async def _write(self, data: bytes, *, soon: bool = False) -> None:
         if self._head:
             data, self._head = self._head + data, b""
+        if soon and send_soon(self._stream, data):
+            return
         try:
             await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:

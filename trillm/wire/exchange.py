@@ -85,10 +85,12 @@ class Connection:
     reused: bool = False
 
     async def send(self, request: Request) -> None:
-        """Send the request, small ones in one segment."""
+        """Send the request, small ones in one segment at the end of the round."""
         self.sent = False
         if len(request.body) <= 64 * 1024:
-            await self.stream.send_all(request.head + request.body)
+            whole = request.head + request.body
+            if not net.send_soon(self.stream, whole):
+                await self.stream.send_all(whole)
         else:
             await self.stream.send_all(request.head)
             await self.stream.send_all(request.body)
@@ -116,7 +118,8 @@ class Connection:
     @property
     def reusable(self) -> bool:
         """Whether another request can follow on it."""
-        return self.sent and self.reader.complete and self.reader.keep_alive
+        unsent = isinstance(self.stream, net.RawStream) and self.stream.unsent
+        return self.sent and not unsent and self.reader.complete and self.reader.keep_alive
 
 
 @define

@@ -11,7 +11,8 @@ import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from functools import cache
+from contextlib import suppress
+from functools import cache, partial
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ from attrs import frozen
 from trio.lowlevel import notify_closing, wait_readable, wait_writable
 
 from trillm.errors import UpstreamFailed
+from trillm.wire.outbox import Outbox
 
 RECEIVE_BYTES = 64 * 1024
 
@@ -54,18 +56,68 @@ class RawStream(trio.abc.HalfCloseableStream):
     Args:
         sock: connected; closed by :meth:`aclose` and by nobody else.
         write_stall_s: seconds without the peer taking a single byte after which a send fails; None waits for ever.
+        outbox: where :meth:`send_soon` leaves what it is given.
     """
 
-    def __init__(self, sock: socket.socket, *, write_stall_s: float | None = None) -> None:
+    def __init__(
+        self, sock: socket.socket, *, write_stall_s: float | None = None, outbox: Outbox | None = None
+    ) -> None:
         sock.settimeout(0)  # not blocking
         self.socket = sock
         self.write_stall_s = write_stall_s
+        self._outbox = outbox
+        self._soon = b""
+        #: Set when a task of the outbox is done with what did not fit.
+        self._settled: trio.Event | None = None
 
     @classmethod
-    def take_over(cls, stream: trio.SocketStream, *, write_stall_s: float | None = None) -> "RawStream":
+    def take_over(
+        cls, stream: trio.SocketStream, *, write_stall_s: float | None = None, outbox: Outbox | None = None
+    ) -> "RawStream":
         """Take the socket out of ``stream``, which is unusable afterwards."""
         sock = socket.socket(fileno=stream.socket.detach())
-        return cls(sock, write_stall_s=write_stall_s)
+        return cls(sock, write_stall_s=write_stall_s, outbox=outbox)
+
+    @property
+    def unsent(self) -> bool:
+        """Whether something that is to be sent soon has not been."""
+        return bool(self._soon) or self._settled is not None
+
+    def send_soon(self, data: bytes) -> bool:
+        """Send at the end of this round, or a little later if it does not fit; return whether that can be promised.
+
+        For what the peer is expected to answer or to follow up: whoever waits for that sees a connection that breaks.
+        """
+        if self._outbox is None or self.unsent:
+            return False
+        self._soon = data
+        self._outbox.add(self.flush)
+        return True
+
+    def flush(self) -> None:
+        """Send now what was to be sent soon, if it has not been."""
+        data, self._soon = self._soon, b""
+        if not data or self._outbox is None:
+            return
+        try:
+            sent = self.send_now(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return  # as whoever reads will find out
+        if sent < len(data):
+            self._settled = trio.Event()
+            self._outbox.wait_in_a_task(partial(self._settle, memoryview(data)[sent:], self._settled))
+
+    async def _settle(self, rest: memoryview, settled: trio.Event) -> None:
+        try:
+            await self._send_rest(rest)
+        except trio.BrokenResourceError:
+            with suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)  # wakes whoever reads
+        except trio.ClosedResourceError:
+            return
+        finally:
+            self._settled = None
+            settled.set()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send everything. A checkpoint only where it has to wait.
@@ -73,6 +125,10 @@ class RawStream(trio.abc.HalfCloseableStream):
         Raises:
             trio.BrokenResourceError: the peer is gone, or took nothing for ``write_stall_s``.
         """
+        if self.unsent:
+            self.flush()
+            if self._settled is not None:
+                await self._settled.wait()
         sent = self.send_now(data)
         if sent < len(data):
             await self._send_rest(memoryview(data)[sent:])
@@ -141,6 +197,7 @@ class RawStream(trio.abc.HalfCloseableStream):
 
     async def send_eof(self) -> None:
         """Close the sending half."""
+        self.flush()
         try:
             self.socket.shutdown(socket.SHUT_WR)
         except OSError as exc:
@@ -167,6 +224,11 @@ class RawStream(trio.abc.HalfCloseableStream):
         return trio.BrokenResourceError(f"connection lost: {exc.strerror or exc}")
 
 
+def send_soon(stream: trio.abc.SendStream, data: bytes) -> bool:
+    """Send at the end of this round, see :meth:`RawStream.send_soon`; False if ``stream`` cannot."""
+    return isinstance(stream, RawStream) and stream.send_soon(data)
+
+
 class Replayed:
     """A stream whose first bytes were read before; otherwise the stream itself, TLS or not."""
 
@@ -185,19 +247,23 @@ class Replayed:
         return getattr(self._stream, name)
 
 
-async def connect(origin: Origin) -> trio.abc.Stream:
+async def connect(origin: Origin, *, outbox: Outbox | None = None) -> trio.abc.Stream:
     """Open a TCP or TLS connection to ``origin``; no deadline of its own.
+
+    Args:
+        origin: where to.
+        outbox: for what is sent soon.
 
     Raises:
         UpstreamFailed: name not found, refused, unreachable, or the TLS handshake failed.
     """
-    return await _connected(origin, client_context() if origin.scheme == "https" else None)
+    return await _connected(origin, client_context() if origin.scheme == "https" else None, outbox)
 
 
-async def _connected(origin: Origin, context: ssl.SSLContext | None) -> trio.abc.Stream:
+async def _connected(origin: Origin, context: ssl.SSLContext | None, outbox: Outbox | None = None) -> trio.abc.Stream:
     try:
         # Trio has set TCP_NODELAY.
-        raw = RawStream.take_over(await trio.open_tcp_stream(origin.host, origin.port))
+        raw = RawStream.take_over(await trio.open_tcp_stream(origin.host, origin.port), outbox=outbox)
     except (OSError, UnicodeError) as exc:
         raise UpstreamFailed(f"cannot connect to {origin.authority}: {_reason(exc)}") from exc
     return raw if context is None else await _encrypted(raw, context, origin)
