@@ -19,13 +19,17 @@ Models = Mapping[str, Mapping[str, str]]
 BUILTIN: Models = {"builtin": {"chat": "sim-chat", "embed": "sim-embed", "rerank": "sim-rerank"}}
 LLAMA: Models = {
     "llama.cpp": {
-        "chat": "tiny-chat",
-        "think": "tiny-think",
-        "tool": "tiny-tool",
-        "vision": "tiny-vision",
+        "chat": "chat/tiny-chat",
+        "think": "think/tiny-think",
+        "tool": "tool/tiny-tool",
+        "vision": "vision/tiny-vision",
         "embed": "tiny-embed",
         "rerank": "tiny-rerank",
     }
+}
+#: The same servers once more, as ones of which nothing is known but chat completions.
+CHAT_ONLY: Models = {
+    "chat only": {purpose: f"{purpose}-only/tiny-{purpose}" for purpose in ("chat", "think", "tool", "vision")}
 }
 #: An infinity that somebody runs: ``TRILLM_INFINITY`` is its address, with models named as here.
 INFINITY: Models = {"infinity": {"embed": "minilm", "rerank": "tiny-rerank-hf"}}
@@ -51,7 +55,7 @@ def running_trillm(folder: Path) -> Iterator[Site]:
         models, servers = dict(BUILTIN), {}
         if llama.is_here():
             servers |= stack.enter_context(llama.running_llama(folder))
-            models |= LLAMA
+            models |= LLAMA | CHAT_ONLY
         if infinity := os.environ.get("TRILLM_INFINITY"):
             servers["infinity"] = infinity
             models |= INFINITY
@@ -59,10 +63,12 @@ def running_trillm(folder: Path) -> Iterator[Site]:
         program = stack.enter_context(serving(folder, "--no-discover", "--embeddings-budget", "20"))
         for name, url in {"builtin": sim, **servers}.items():
             program.cli("server", "add", name, url)
+            if name in CHAT_ONLY["chat only"]:
+                program.cli("server", "add", f"{name}-only", url, "--kind", "openai")
         # For callers that cannot name a model.
         program.cli("route", "add", "rerank", "--to", f"builtin/{BUILTIN['builtin']['rerank']}")
-        wanted = {model for offered in models.values() for model in offered.values()}
-        wait_for(lambda: wanted <= _listed(program.url))
+        wanted = [model for offered in models.values() for model in offered.values()]
+        wait_for(lambda: all(_is_served(program.url, model) for model in wanted))
         yield Site(program.url, models)
 
 
@@ -88,5 +94,5 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _listed(url: str) -> set[str]:
-    return {model["id"] for model in httpx.get(f"{url}/v1/models", trust_env=False).json()["data"]}
+def _is_served(url: str, model: str) -> bool:
+    return httpx.get(f"{url}/v1/models/{model}", trust_env=False).is_success
