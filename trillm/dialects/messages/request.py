@@ -34,7 +34,7 @@ from trillm.dialects.reading import is_null, malformed, read, unsupported
 _OWN = frozenset({
     "messages", "system", "tools", "tool_choice", "max_tokens", "stop_sequences", "metadata", "thinking",
     "output_config", "output_format", "service_tier", "inference_geo", "context_management", "diagnostics",
-    "cache_control", "speed", "betas", "container", "mcp_servers",
+    "cache_control", "speed", "betas", "container", "mcp_servers", "user_profile_id", "workspace_id",
 })  # fmt: skip
 _REFUSED = {
     "container": "this server has no containers",
@@ -110,6 +110,7 @@ def _assistant(blocks: list[Block], place: str) -> dict[str, Any]:
 def _user(role: str, blocks: list[Block], place: str) -> Iterable[dict[str, Any]]:
     """Give tool results messages of their own, before the rest: a chat wants them right after their calls."""
     parts: list[dict[str, Any]] = []
+    has_results = False
     for at, block in enumerate(blocks):
         here = f"{place}.content[{at}]"
         match block:
@@ -117,6 +118,7 @@ def _user(role: str, blocks: list[Block], place: str) -> Iterable[dict[str, Any]
                 text, shown = _result(content, here)
                 yield {"role": "tool", "tool_call_id": tool_use_id, "content": text}
                 parts += shown
+                has_results = True
             case Text() | Image() | Document() | SearchResult():
                 parts += _parts(block, here)
             case _:
@@ -126,6 +128,8 @@ def _user(role: str, blocks: list[Block], place: str) -> Iterable[dict[str, Any]
             yield {"role": role, "content": text}
         case [_, *_]:
             yield {"role": role, "content": parts}
+        case [] if not has_results:
+            yield {"role": role, "content": ""}  # an empty search result is a turn all the same
 
 
 def _result(content: Any, place: str) -> tuple[str, list[dict[str, Any]]]:
