@@ -1,4 +1,4 @@
-"""Requests with any of a chat's fields, of the right type or not: they reach every kind of server whole, or get a 4xx."""
+"""Requests with any of a chat's fields, of the right type or not: every kind of server is sent them, or it is a 4xx."""
 
 import json
 
