@@ -110,7 +110,6 @@ def _assistant(blocks: list[Block], place: str) -> dict[str, Any]:
 def _user(role: str, blocks: list[Block], place: str) -> Iterable[dict[str, Any]]:
     """Give tool results messages of their own, before the rest: a chat wants them right after their calls."""
     parts: list[dict[str, Any]] = []
-    has_results = False
     for at, block in enumerate(blocks):
         here = f"{place}.content[{at}]"
         match block:
@@ -118,7 +117,6 @@ def _user(role: str, blocks: list[Block], place: str) -> Iterable[dict[str, Any]
                 text, shown = _result(content, here)
                 yield {"role": "tool", "tool_call_id": tool_use_id, "content": text}
                 parts += shown
-                has_results = True
             case Text() | Image() | Document() | SearchResult():
                 parts += _parts(block, here)
             case _:
@@ -128,7 +126,7 @@ def _user(role: str, blocks: list[Block], place: str) -> Iterable[dict[str, Any]
             yield {"role": role, "content": text}
         case [_, *_]:
             yield {"role": role, "content": parts}
-        case [] if not has_results:
+        case [] if not any(isinstance(block, ToolResult) for block in blocks):
             yield {"role": role, "content": ""}  # an empty search result is a turn all the same
 
 
