@@ -84,7 +84,8 @@ def _lane(nursery: trio.Nursery) -> Lane:
 async def _exchange(stream: trio.abc.Stream, path: str, body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Told:
     length = (b"content-length", b"%d" % len(body))
     client = h11.Connection(h11.CLIENT)
-    head = h11.Request(method="POST", target=path, headers=[(b"host", b"127.0.0.1"), *headers, length])
+    said = {b"host": b"127.0.0.1", **dict([*headers, length])}
+    head = h11.Request(method="POST", target=path, headers=[*said.items()])
     await stream.send_all(client.send(head) + client.send(h11.Data(body)) + client.send(h11.EndOfMessage()))
     status, said, pieces = 0, {}, []
     while not isinstance(event := client.next_event(), h11.EndOfMessage):

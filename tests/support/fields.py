@@ -109,6 +109,14 @@ prompts = words | some(words, least=1)
 inputs = words | st.lists(words, min_size=1, max_size=4)
 EMBEDDINGS = {"dimensions": count, "encoding_format": one_of("float", "base64"), "user": text}
 documents = st.lists(words | members({"text": words}), min_size=1, max_size=4)
+texts = st.lists(words, min_size=1, max_size=4)
+#: What a ranking needs: Cohere's and Jina's way, TEI's, and two of vLLM's scores.
+RANKINGS = (
+    {"query": words, "documents": documents},
+    {"query": words, "texts": texts},
+    {"queries": words, "documents": texts},
+    {"text_1": words, "text_2": words | texts},
+)
 RERANK = {
     "top_n": count, "top_k": count, "return_documents": flag, "truncation": flag, "raw_scores": flag,
     "max_tokens_per_doc": count, "max_chunks_per_doc": count, "truncate": flag, "return_text": flag,
