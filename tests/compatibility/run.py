@@ -1,4 +1,4 @@
-"""Runs one client's probe in its environment; what comes of it is a value."""
+"""Runs one client's probes in its environment; what comes of it is a value."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from tests.compatibility.clients import Client
 from tests.compatibility.environments import install, is_installed, python_of
 from tests.compatibility.servers import Site
 
-#: Seconds for all of one client's checks. Importing litellm alone takes ten.
+#: Seconds for all checks of one probe. Importing litellm alone takes ten.
 MOST_S = 300
 
 
@@ -64,20 +64,28 @@ class Report:
         return cls(**raw | {"results": tuple(Result(**each) for each in raw["results"])})
 
 
-def try_client(client: Client, site: Site, *, log: Path | None = None) -> Report:
-    """Install the client if need be, and run its probe."""
+def try_client(client: Client, site: Site) -> Report:
+    """Install the client if need be, and run its probes."""
     problem = None if is_installed(client) else install(client)
     if problem:
         return Report(client.name, problem=problem)
-    command = [str(python_of(client)), str(client.script), json.dumps({"url": site.url, "models": site.models})]
+    reports = [_run(client, script, site) for script in client.scripts]
+    return Report(
+        client.name,
+        reports[0].version,
+        "; ".join(filter(None, (report.problem for report in reports))),
+        tuple(result for report in reports for result in report.results),
+    )
+
+
+def _run(client: Client, script: Path, site: Site) -> Report:
+    command = [str(python_of(client)), str(script), json.dumps({"url": site.url, "models": site.models})]
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=_environment(), timeout=MOST_S, check=False)
     except subprocess.TimeoutExpired:
-        return Report(client.name, problem=f"its probe did not end within {MOST_S} s")
-    if log is not None:
-        log.write_text(done.stdout + done.stderr)
+        return Report(client.name, problem=f"{script.stem} did not end within {MOST_S} s")
     if done.returncode:
-        return Report(client.name, problem=f"its probe failed: {done.stderr.strip().splitlines()[-1]}")
+        return Report(client.name, problem=f"{script.stem} failed: {done.stderr.strip().splitlines()[-1]}")
     said = json.loads(done.stdout.splitlines()[-1])
     return Report(client.name, said["version"], results=tuple(Result(**each) for each in said["results"]))
 

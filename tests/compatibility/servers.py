@@ -1,8 +1,7 @@
 """The servers behind trillm that the clients are tried on, and trillm before them."""
 
+import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,24 +10,10 @@ import httpx
 from attrs import field, frozen
 
 from tests.support import llama
-from tests.support.program import serving, wait_for
+from tests.support.program import serving, serving_sim, wait_for
 
-#: A model for each thing that can be asked, by the server that has it. What is missing there is not tried there.
+#: A model for each thing that can be asked, by the column of the table. What is missing there is not tried there.
 Models = Mapping[str, Mapping[str, str]]
-
-BUILTIN: Models = {"builtin": {"chat": "sim-chat", "embed": "sim-embed", "rerank": "sim-rerank"}}
-LLAMA: Models = {
-    "llama.cpp": {
-        "chat": "tiny-chat",
-        "think": "tiny-think",
-        "tool": "tiny-tool",
-        "vision": "tiny-vision",
-        "embed": "tiny-embed",
-        "rerank": "tiny-rerank",
-    }
-}
-#: An infinity that somebody runs: ``TRILLM_INFINITY`` is its address, with models named as here.
-INFINITY: Models = {"infinity": {"embed": "minilm", "rerank": "tiny-rerank-hf"}}
 
 
 @frozen
@@ -44,49 +29,62 @@ class Site:
     models: Models = field(factory=dict)
 
 
+@frozen
+class Server:
+    """One registered server.
+
+    Args:
+        name: in the registry.
+        url: where it is.
+        models: by purpose.
+        options: more words for ``trillm server add``.
+        column: of the table, if not its name.
+    """
+
+    name: str
+    url: str
+    models: Mapping[str, str]
+    options: tuple[str, ...] = ()
+    column: str | None = None
+
+
 @contextmanager
 def running_trillm(folder: Path) -> Iterator[Site]:
     """Run trillm before every server that this machine has."""
     with ExitStack() as stack:
-        models, servers = dict(BUILTIN), {}
+        builtin = {"chat": "sim-chat", "embed": "sim-embed", "rerank": "sim-rerank"}
+        servers = [Server("builtin", stack.enter_context(serving_sim()), builtin)]
         if llama.is_here():
-            servers |= stack.enter_context(llama.running_llama(folder))
-            models |= LLAMA
-        if infinity := os.environ.get("TRILLM_INFINITY"):
-            servers["infinity"] = infinity
-            models |= INFINITY
-        sim = stack.enter_context(_simulator(folder))
+            servers += _llama_servers(stack.enter_context(llama.running_llama(folder)))
+        servers += _outside()
         program = stack.enter_context(serving(folder, "--no-discover", "--embeddings-budget", "20"))
-        for name, url in {"builtin": sim, **servers}.items():
-            program.cli("server", "add", name, url)
+        for server in servers:
+            program.cli("server", "add", server.name, server.url, *server.options)
         # For callers that cannot name a model.
-        program.cli("route", "add", "rerank", "--to", f"builtin/{BUILTIN['builtin']['rerank']}")
-        wanted = {model for offered in models.values() for model in offered.values()}
-        wait_for(lambda: wanted <= _listed(program.url))
+        program.cli("route", "add", "rerank", "--to", "builtin/sim-rerank")
+        models: dict[str, dict[str, str]] = {}
+        for server in servers:
+            named = {purpose: f"{server.name}/{model}" for purpose, model in server.models.items()}
+            models.setdefault(server.column or server.name, {}).update(named)
+        wait_for(lambda: all(_is_served(program.url, name) for column in models.values() for name in column.values()))
         yield Site(program.url, models)
 
 
-@contextmanager
-def _simulator(folder: Path) -> Iterator[str]:
-    """Run the builtin server as one that is registered: only so it serves beside others."""
-    port = llama.free_port()
-    command = [sys.executable, "-m", "trillm", "sim", "--port", str(port)]
-    with (folder / "sim.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            wait_for(lambda: _answers(f"http://127.0.0.1:{port}/health"), process, folder / "sim.log")
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait(10)
+def _llama_servers(urls: Mapping[str, str]) -> Iterator[Server]:
+    """Those that chat are there once more, as servers of which nothing is known but chat completions."""
+    for role, url in urls.items():
+        models = {role: f"tiny-{role}"}
+        yield Server(role, url, models, column="llama.cpp")
+        if role not in {"embed", "rerank"}:
+            yield Server(f"{role}-only", url, models, ("--kind", "openai"), "chat only")
 
 
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, trust_env=False).is_success
-    except httpx.TransportError:
-        return False
+def _outside() -> Iterator[Server]:
+    """Servers that somebody runs: ``TRILLM_SERVERS`` is a file that tells of them, see ``CONTRIBUTING.md``."""
+    if path := os.environ.get("TRILLM_SERVERS"):
+        for name, told in json.loads(Path(path).read_text()).items():
+            yield Server(name, told["url"], told["models"], tuple(told.get("options", ())))
 
 
-def _listed(url: str) -> set[str]:
-    return {model["id"] for model in httpx.get(f"{url}/v1/models", trust_env=False).json()["data"]}
+def _is_served(url: str, model: str) -> bool:
+    return httpx.get(f"{url}/v1/models/{model}", trust_env=False).is_success

@@ -23,6 +23,8 @@ REJECTED_KEY = "upstream_rejected_key"
 MAX_QUOTED_CHARS = 500
 # Of 503s, those that mean "come back later" rather than "broken": Ollama, llama.cpp, vLLM and clouds.
 _FULL = re.compile(r"busy|overload|loading model|no slot|queue|capacity|too many|rate.?limit", re.IGNORECASE)
+# What web frameworks say of a path that is not there: FastAPI, llama.cpp, Go. Of a model they would say its name.
+_NO_PATH = frozenset({"Not Found", "File Not Found", "404 page not found", "Method Not Allowed"})
 # 4xx that are not the caller's doing: the backend waited too long for us, or something behind it failed.
 _NOT_THE_CALLER = {408, 424}
 
@@ -103,6 +105,9 @@ def to_error(title: str, status: int, headers: Headers, error: dict[str, Any]) -
         return UpstreamFailed(rejected, code=REJECTED_KEY)
     if status in {429, 529} or (status == 503 and (b"retry-after" in said or _FULL.search(reason))):
         return UpstreamBusy(f"{title} is busy: {reason}", retry_after_s=_retry_after_s(said))
+    if status in {404, 405} and reason in _NO_PATH:
+        cannot = f"{title} cannot do what is asked ({reason})"
+        return UpstreamRefused(400, error | {"message": cannot, "code": "model_not_capable"})
     if _is_the_callers(status):
         # 501, "cannot do that", is as pointless to repeat as a bad request.
         message = error["message"] or f"{title} answered {status}: {reason}"

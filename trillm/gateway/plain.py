@@ -11,11 +11,23 @@ from trillm.gateway.call import Call
 from trillm.gateway.incoming import content_type, reply_headers
 from trillm.gateway.journey import Journey
 from trillm.gateway.reply import Headers, Reply
+from trillm.models import Operation
 from trillm.pool.pool import Lease
 from trillm.sse import Usage
 from trillm.wire.exchange import Exchange
 
 MAX_BYTES = 256 * 1024 * 1024
+
+#: What an answer has, if it is one to what was asked. Not looked for as a member of it: that would be to parse it all.
+_NEEDED = {
+    Operation.CHAT: b'"choices"',
+    Operation.COMPLETIONS: b'"choices"',
+    Operation.EMBEDDINGS: b'"data"',
+    Operation.RESPONSES: b'"output"',
+    Operation.RESPONSE_TOKENS: b'"input_tokens"',
+    Operation.MESSAGES: b'"content"',
+    Operation.MESSAGE_TOKENS: b'"input_tokens"',
+}
 
 
 class _Looked(msgspec.Struct):
@@ -53,7 +65,7 @@ async def read_plain(call: Call, lease: Lease, exchange: Exchange, journey: Jour
     """Read a whole answer.
 
     Raises:
-        UpstreamFailed: it is no JSON object, or an error in disguise.
+        UpstreamFailed: it is no JSON object, not an answer to that, or an error in disguise.
     """
     backend = lease.member.backend
     body = await exchange.read(MAX_BYTES)
@@ -62,6 +74,9 @@ async def read_plain(call: Call, lease: Lease, exchange: Exchange, journey: Jour
         raise error
     body = backend.reply_body(call.operation, body)
     journey.usage = _usage(body, exchange)
+    needed = _NEEDED.get(call.operation, b"")  # a ranking's answer is read as a whole
+    if needed not in body:
+        raise UpstreamFailed(f"the server's answer is not one to this request: it has no {needed.decode()}")
     journey.content()
     headers = [(b"content-type", b"application/json"), *reply_headers(call, exchange.headers, journey)]
     return PlainAnswer(exchange.status, headers, body)

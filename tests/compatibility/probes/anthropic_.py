@@ -58,6 +58,29 @@ def image(url, model):
     assert usage.input_tokens + (usage.cache_read_input_tokens or 0) > 20
 
 
+@check("`messages.create`, cut by `max_tokens`", "chat")
+def cut(url, model):
+    told = client_of(url).messages.create(model=model, max_tokens=5, messages=HI, **COLD)
+    assert (told.stop_reason, told.usage.output_tokens) == ("max_tokens", 5)
+
+
+@check("`messages.create`, with every parameter", "chat")
+def parameters(url, model):
+    marked = {"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}
+    given = [*HI, {"role": "assistant", "content": "Hm."}, {"role": "user", "content": [marked]}]
+    told = client_of(url).messages.create(
+        model=model, max_tokens=9, messages=given, system=[marked], stop_sequences=["@@"],
+        metadata={"user_id": "me"}, service_tier="auto", extra_body={"temperature": 0.5, "top_p": 0.9, "top_k": 9},
+    )  # fmt: skip
+    assert told.usage.output_tokens <= 9
+
+
+@check('`messages.create(tool_choice={"type": "any"})`', "tool")
+def any_tool(url, model):
+    asked = {"model": model, "max_tokens": 400, "messages": HI, "tools": [TOOL], "tool_choice": {"type": "any"}}
+    assert client_of(url).messages.create(**asked, **COLD).content[-1].type == "tool_use"
+
+
 @check("`AsyncAnthropic`, `messages.stream`", "chat")
 def asynchronous(url, model):
     async def use():
@@ -78,6 +101,21 @@ def count(url, model):
 def no_count(url, model):
     ask = client_of(url).messages.count_tokens
     assert "count tokens" in str(raised(anthropic.BadRequestError, lambda: ask(model=model, messages=HI)))
+
+
+@check("a stream that breaks off: `APIStatusError`", "chat", on="builtin")
+def broken(url, model):
+    asked = {"model": model, "max_tokens": 99, "messages": HI, "stream": True}
+    cut = {"x_sim": {"fault": "cut", "after": 3}}
+    raised(anthropic.APIStatusError, lambda: list(client_of(url).messages.create(**asked, extra_body=cut)))
+
+
+@check("malformed: `BadRequestError` in Anthropic's words", "chat")
+def malformed(url, model):
+    ask = client_of(url).messages.create
+    error = raised(anthropic.BadRequestError, lambda: ask(model=model, max_tokens=9, messages="Hello!"))
+    assert error.body["error"]["type"] == "invalid_request_error"
+    assert "messages" in error.body["error"]["message"]
 
 
 @check("unknown model: `NotFoundError`", "chat")

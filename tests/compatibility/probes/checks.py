@@ -6,6 +6,7 @@ raises; a text that it returns is a note for the reader, e.g. that the server's 
 """
 
 import json
+import re
 import sys
 import traceback
 from importlib.metadata import version
@@ -55,5 +56,10 @@ def _outcome(function, url, model):
         note = function(url, model)
     except Exception as exc:  # noqa: BLE001 - whatever a client raises is the result
         traceback.print_exc()
-        return {"ok": False, "note": f"{type(exc).__name__}: {' '.join(str(exc).split())[:300]}"}
+        return {"ok": False, "note": f"{type(exc).__name__}: {_one_line(str(exc))[:300]}"}
     return {"ok": True, "note": note or ""}
+
+
+def _one_line(message):
+    """Return a message as it would be the next time too."""
+    return " ".join(re.sub(r"req_[0-9a-f]{32}", "req_…", message).split())

@@ -3,6 +3,7 @@
 from anthropic import AsyncAnthropic
 from chats import is_an_answer
 from checks import check, main
+from pydantic import BaseModel
 from pydantic_ai import Agent
 from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
@@ -10,8 +11,23 @@ from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 
 
+class Place(BaseModel):
+    """A place."""
+
+    city: str
+
+
 def openai_of(url):
     return OpenAIProvider(base_url=f"{url}/v1", api_key="none")
+
+
+def anthropic_of(url):
+    return AnthropicProvider(anthropic_client=AsyncAnthropic(base_url=url, api_key="none"))
+
+
+def places(model):
+    asked = Agent(model, output_type=Place).run_sync("Hello!", model_settings={"temperature": 0, "max_tokens": 400})
+    assert isinstance(asked.output.city, str)
 
 
 @check("`Agent`, `OpenAIChatModel`", "chat")
@@ -32,8 +48,22 @@ def responses(url, model):
 
 @check("`Agent`, `AnthropicModel`", "chat")
 def messages(url, model):
-    provider = AnthropicProvider(anthropic_client=AsyncAnthropic(base_url=url, api_key="none"))
-    is_an_answer(Agent(AnthropicModel(model, provider=provider)).run_sync("Hello!").output)
+    is_an_answer(Agent(AnthropicModel(model, provider=anthropic_of(url))).run_sync("Hello!").output)
+
+
+@check("`Agent(output_type=…)`, `OpenAIChatModel`", "tool")
+def typed_chat(url, model):
+    places(OpenAIChatModel(model, provider=openai_of(url)))
+
+
+@check("`Agent(output_type=…)`, `OpenAIResponsesModel`", "tool")
+def typed_response(url, model):
+    places(OpenAIResponsesModel(model, provider=openai_of(url)))
+
+
+@check("`Agent(output_type=…)`, `AnthropicModel`", "tool")
+def typed_message(url, model):
+    places(AnthropicModel(model, provider=anthropic_of(url)))
 
 
 main("pydantic-ai-slim")

@@ -129,7 +129,10 @@ async def test_an_unknown_server_that_is_busy_is_not_called_unknown():
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (httpx.Response(404, text="404 page not found"), "answered 404: 404 page not found"),
+        (
+            httpx.Response(404, text="404 page not found"),
+            "answered 404: The OpenAI-compatible server cannot do what is asked (404 page not found)",
+        ),
         (httpx.Response(200, text="<html>Welcome to nginx!</html>"), "answers, but not with a list of models"),
         (httpx.Response(200, json={"data": "none"}), "answers, but not with a list of models"),
         (httpx.Response(302, headers={"location": "https://b.example/"}), "redirecting to https://b.example/"),

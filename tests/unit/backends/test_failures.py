@@ -82,7 +82,6 @@ def test_every_known_shape_reads_as_openais(shape):
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        (b"404 page not found", "404 page not found"),
         (b"two\nlines", "two lines"),
         (b"", "The OpenAI-compatible server answered 404: it gave no reason"),
         (b"<!DOCTYPE html><h1>Not Found</h1>", "The OpenAI-compatible server answered 404: it gave no reason"),
@@ -93,6 +92,22 @@ def test_every_known_shape_reads_as_openais(shape):
 )
 def test_what_is_no_json_object_is_quoted_if_it_is_short_plain_text(said, message):
     assert ANY.error(404, (), said).message == message
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (404, body({"detail": "Not Found"})),
+        (405, body({"detail": "Method Not Allowed"})),
+        (404, body({"error": {"message": "File Not Found", "type": "not_found_error", "code": 404}})),
+        (404, b"404 page not found\n"),
+    ],
+)
+def test_a_path_that_the_server_does_not_have_is_a_thing_that_it_cannot_do(status, said):
+    refused = ANY.error(status, (), said)
+    assert isinstance(refused, UpstreamRefused)
+    assert (refused.status, refused.code) == (400, "model_not_capable")
+    assert refused.message.startswith("The OpenAI-compatible server cannot do what is asked (")
 
 
 @pytest.mark.parametrize("status", [400, 402, 404, 405, 409, 413, 415, 422, 451])
@@ -247,7 +262,7 @@ def test_lm_studios_answer_to_unknown_paths_is_a_404():
 
 
 def test_vllms_unknown_path_is_not_called_an_unknown_model():
-    assert KINDS["vllm"].error(404, (), body({"detail": "Not Found"})).envelope()["error"]["code"] is None
+    assert KINDS["vllm"].error(404, (), body({"detail": "Not Found"})).code == "model_not_capable"
 
 
 FIELDS = ["error", "message", "type", "param", "code", "detail", "loc", "msg", "object", "error_type"]

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tests.compatibility import environments
-from tests.compatibility.clients import CLIENTS, Client
+from tests.compatibility.clients import CLIENTS, PROBES, Client
 from tests.compatibility.page import render
 from tests.compatibility.run import Report, Result, try_client
 from tests.compatibility.servers import Site
@@ -21,8 +21,8 @@ def rows(*reports):
 
 
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
-def test_every_client_has_a_probe(client):
-    assert client.script.exists()
+def test_every_client_has_its_probes(client):
+    assert all(script.exists() for script in client.scripts)
 
 
 def test_each_check_is_a_row_and_each_server_a_column():
@@ -74,11 +74,11 @@ main("pytest")
 def client(tmp_path, monkeypatch):
     """A client that is installed here, and its probe."""
     (tmp_path / "probe.py").write_text(PROBE)
-    (tmp_path / "checks.py").write_bytes((CLIENTS[0].script.parent / "checks.py").read_bytes())
-    monkeypatch.setattr(Client, "script", tmp_path / "probe.py")
+    (tmp_path / "checks.py").write_bytes((PROBES / "checks.py").read_bytes())
+    monkeypatch.setattr("tests.compatibility.clients.PROBES", tmp_path)
     monkeypatch.setattr("tests.compatibility.run.is_installed", lambda _: True)
     monkeypatch.setattr("tests.compatibility.run.python_of", lambda _: sys.executable)
-    return Client("me", ("pytest",), "probe")
+    return Client("me", ("pytest",), ("probe",))
 
 
 def test_a_probe_is_run_on_every_server_that_has_a_model_for_it(client):
@@ -91,7 +91,7 @@ def test_a_probe_is_run_on_every_server_that_has_a_model_for_it(client):
 
 
 def test_a_probe_that_cannot_even_begin_is_a_problem_and_no_crash(client):
-    client.script.write_text("import nothing_of_that_name")
+    client.scripts[0].write_text("import nothing_of_that_name")
     report = try_client(client, Site("http://trillm.example"))
     assert "nothing_of_that_name" in report.problem
     assert not report.ok
@@ -101,6 +101,6 @@ def test_what_cannot_be_installed_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(environments, "PLACE", tmp_path)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
-    problem = environments.install(Client("none", ("no-such-distribution-anywhere",), "probe"))
+    problem = environments.install(Client("none", ("no-such-distribution-anywhere",), ("probe",)))
     assert "pip could not install it" in problem
-    assert not environments.is_installed(Client("none", (), "probe"))
+    assert not environments.is_installed(Client("none", (), ("probe",)))

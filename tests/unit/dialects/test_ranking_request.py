@@ -65,9 +65,10 @@ def test_every_dialect_is_told_apart(body, dialect, top_n, wants_documents):
     assert (one.query, list(one.documents), list(one.places)) == ("q", ["a", "b"], [0, 1])
 
 
-def test_a_server_gets_the_settings_that_are_its_own_and_none_that_are_ours():
+@pytest.mark.parametrize("asked", [{}, {"queries": "q", "documents": ["a", "b"]}], ids=["ranking", "scores"])
+def test_a_server_gets_the_settings_that_are_its_own_and_none_that_are_ours(asked):
     ours = {"top_n": 1, "top_k": 1, "return_documents": True, "return_text": True, "rank_fields": [], "stream": False}
-    options = question(**ours, raw_scores=True, max_chunks_per_doc=3, instruction="x", priority=None).options
+    options = question(**asked, **ours, raw_scores=True, max_chunks_per_doc=3, instruction="x", priority=None).options
     assert {name: msgspec.json.decode(value) for name, value in options.items()} == {"instruction": "x"}
 
 

@@ -23,6 +23,7 @@ ANSWERS = {
     "llama.cpp": ({"model": "m", "object": "list", "usage": USAGE, "results": RESULTS}, (), 7),
     "infinity": ({"object": "rerank", "results": [r | {"document": "a"} for r in RESULTS], "usage": USAGE}, (), 7),
     "tei": (BARE, [(b"x-compute-tokens", b"7")], 7),
+    "litellm": ({"results": RESULTS, "meta": {"billed_units": {"total_tokens": 7}, "tokens": {}}}, (), 7),
     "tokens untold": ({"results": RESULTS}, (), None),
     "tokens that are none": (BARE, [(b"x-compute-tokens", b"many")], None),
     "usage null": ({"results": RESULTS, "usage": None, "meta": None}, (), None),

@@ -94,6 +94,8 @@ async def test_a_stream_that_ends_with_its_finish_reason_is_complete(operation, 
 
 BREAKS = {
     "cut": [CLOSE],
+    "cut within an event": [piece(b'data: {"choices":[{"delta":{"con'), CLOSE],
+    "the end within an event": [piece(b'data: {"choices":[{"delta":{"con'), END],
     "the end": [END],
     "an error": [piece(ERROR), END],
     "no chunk": [
@@ -196,7 +198,7 @@ async def test_cancelled_anywhere_it_leaves_nothing_behind(operation, stream, au
 
 @pytest.mark.parametrize("operation", DIALECTS)
 async def test_a_server_that_speaks_the_dialect_is_asked_in_it(operation, autojump_clock, nursery):
-    answer = b'{"id":"x", "usage":{"input_tokens":3,"output_tokens":2}}'
+    answer = b'{"id":"x", "output":[], "content":[], "usage":{"input_tokens":3,"output_tokens":2}}'
     rig = a_native(nursery, operation, ok(answer))
     reply = await rig.ask(a_call(operation, (b"anthropic-version", b"2023-06-01"), previous_response_id="r"))
     path, body = asked(rig)
@@ -218,7 +220,10 @@ async def test_its_stream_goes_through_untouched(operation, autojump_clock, nurs
 
 
 @pytest.mark.parametrize("operation", DIALECTS)
-@pytest.mark.parametrize("broken", [[CLOSE], [END], [piece(typed(("error", {"message": "it broke"}))), END], [60.0]])
+@pytest.mark.parametrize(
+    "broken",
+    [[CLOSE], [piece(b"event: me"), CLOSE], [END], [piece(typed(("error", {"message": "it broke"}))), END], [60.0]],
+)
 async def test_its_stream_without_an_honest_end_ends_with_an_error(operation, broken, autojump_clock, nursery):
     rig = a_native(nursery, operation, STREAM, piece(typed(*TYPED[operation])), 0.1, *broken)
     reply = await rig.ask(a_call(operation, stream=True))
@@ -256,7 +261,7 @@ async def test_where_nobody_can_the_caller_is_told(operation, autojump_clock, nu
 
 
 async def test_what_needs_memory_goes_to_who_has_one(autojump_clock, nursery):
-    rig = two(nursery, [CHAT], [ok(b"{}")])
+    rig = two(nursery, [CHAT], [ok(b'{"output":[]}')])
     rig.pool.probed(rig.pool.members["two"], evolve(found("m"), speaks=frozenset({RESPONSES})))
     for _ in range(3):
         assert (await rig.ask(a_call(RESPONSES, previous_response_id="r"))).status == 200

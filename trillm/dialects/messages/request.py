@@ -34,7 +34,7 @@ from trillm.dialects.reading import is_null, malformed, read, unsupported
 _OWN = frozenset({
     "messages", "system", "tools", "tool_choice", "max_tokens", "stop_sequences", "metadata", "thinking",
     "output_config", "output_format", "service_tier", "inference_geo", "context_management", "diagnostics",
-    "cache_control", "speed", "betas", "container", "mcp_servers",
+    "cache_control", "speed", "betas", "container", "mcp_servers", "user_profile_id", "workspace_id",
 })  # fmt: skip
 _REFUSED = {
     "container": "this server has no containers",
@@ -126,6 +126,8 @@ def _user(role: str, blocks: list[Block], place: str) -> Iterable[dict[str, Any]
             yield {"role": role, "content": text}
         case [_, *_]:
             yield {"role": role, "content": parts}
+        case [] if not any(isinstance(block, ToolResult) for block in blocks):
+            yield {"role": role, "content": ""}  # an empty search result is a turn all the same
 
 
 def _result(content: Any, place: str) -> tuple[str, list[dict[str, Any]]]:

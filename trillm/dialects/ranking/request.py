@@ -23,7 +23,9 @@ _LEFT = ("queries", "text_1", "data_1")
 _RIGHT = ("documents", "items", "text_2", "data_2")
 
 #: What the gateway does itself, so that no server need know of it.
-_OURS = ("model", "stream", "return_documents", "return_text", "max_chunks_per_doc")
+_OURS = (
+    "model", "stream", "return_documents", "return_text", "max_chunks_per_doc", "query", "top_n", "top_k", "rank_fields"
+)  # fmt: skip
 
 # As many strings and objects are allowed as the most documents may have with 200 quotation marks in each.
 _SMALL_BYTES, _MAX_PIECES = 4 * 1024 * 1024, 200 * MAX_DOCUMENTS

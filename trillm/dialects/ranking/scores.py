@@ -2,7 +2,7 @@
 
 Sources as in :mod:`trillm.dialects.ranking.request`: ``results`` with ``relevance_score`` (Cohere, Jina, vLLM,
 llama.cpp, infinity), ``data`` (Voyage), a bare array with ``score`` (TEI). Tokens are in ``usage``, in ``meta.tokens``,
-or in a header of TEI's.
+in ``meta.billed_units`` (LiteLLM's proxy), or in a header of TEI's.
 """
 
 import math
@@ -31,8 +31,13 @@ class _Tokens(msgspec.Struct):
     input_tokens: float | None = None
 
 
+class _Billed(msgspec.Struct):
+    total_tokens: float | None = None
+
+
 class _Meta(msgspec.Struct):
     tokens: _Tokens | None = None
+    billed_units: _Billed | None = None
 
 
 class _Answer(msgspec.Struct):
@@ -118,8 +123,9 @@ def _in_order(results: list[_Result], documents: int) -> list[float]:
 
 def _tokens(answer: _Answer) -> int | None:
     usage, meta = answer.usage or _Usage(), answer.meta or _Meta()
-    billed = meta.tokens.input_tokens if meta.tokens else None
-    known = (usage.prompt_tokens, usage.total_tokens, billed)
+    counted = meta.tokens.input_tokens if meta.tokens else None
+    billed = meta.billed_units.total_tokens if meta.billed_units else None
+    known = (usage.prompt_tokens, usage.total_tokens, counted, billed)
     return next((int(tokens) for tokens in known if tokens is not None and 0 <= tokens < 2**53), None)
 
 

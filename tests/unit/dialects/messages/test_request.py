@@ -46,6 +46,15 @@ CONVERSATIONS = {
         [user(text("hi") | {"cache_control": {"type": "ephemeral"}})],
         [{"role": "user", "content": "hi"}],
     ),
+    "a turn with nothing in it": (
+        [user(text("a")), assistant(), user({"type": "search_result", "content": []}), user()],
+        [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": ""},
+            {"role": "user", "content": ""},
+            {"role": "user", "content": ""},
+        ],
+    ),
     "an image": ([user({"type": "image", "source": PNG})], [{"role": "user", "content": [PNG_PART]}]),
     "an image by its address": (
         [user({"type": "image", "source": {"type": "url", "url": "https://x.example/a.png"}})],
@@ -165,6 +174,7 @@ MEMBERS = {
     "a stream is counted": ({"stream": True}, {"stream": True, "stream_options": {"include_usage": True}}),
     "no stream": ({"stream": False}, {"stream": False}),
     "what has no place there": ({"thinking": {"type": "enabled", "budget_tokens": 99}, "service_tier": "auto"}, {}),
+    "whose it is": ({"user_profile_id": "u", "workspace_id": "w"}, {}),
     "null": ({"container": None, "system": None, "tools": None}, {}),
     "effort": ({"output_config": {"effort": "low"}}, {"reasoning_effort": "low"}),
     "a format": (
