@@ -1,21 +1,25 @@
 """Finds out what kind of server answers at an address, and which servers run on this machine."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 import trio
 from attrs import frozen
 
 from trillm.backends import KINDS
-from trillm.backends.base import Signs, Site, root_of
+from trillm.backends.base import Backend, Signs, Site, root_of
 from trillm.backends.failures import REJECTED_KEY
 from trillm.errors import UpstreamBusy, UpstreamFailed
 from trillm.models import Found
 from trillm.wire.control import Answer, Control
+from trillm.wire.net import CannotConnect
 
 PORTS: Mapping[str, Sequence[int]] = {kind: backend.ports for kind, backend in KINDS.items()}
-# Everything with a list of models is of this kind, for want of a better one: looked at anew each time.
+# Everything with a list of models is of this kind, for want of a better one: looked at anew when the list is another.
 _GENERIC = "openai"
 _NOTHING = Answer(0)
+# Most kinds list their models here, and some say who they are.
+_FIRST = "/v1/models"
 
 
 @frozen
@@ -54,16 +58,16 @@ async def inspect(
     Raises:
         UpstreamFailed: nothing answers, or nothing that trillm knows; the message is the reason.
     """
-    if kind is None and known is not None and known.kind != _GENERIC:
-        kind = known.kind
-    if kind is not None:
-        if kind not in KINDS:
-            raise UpstreamFailed(f"there is no kind of server {kind!r}; there are: {', '.join(KINDS)}")
-        return await KINDS[kind].inspect(Site(KINDS[kind], http, url, api_key, known))
-    signs = await _look(http, url, api_key)
-    for backend in KINDS.values():
-        if backend.recognises(signs):
-            return await backend.inspect(Site(backend, http, url, api_key))
+    sure = kind or (known.kind if known else None)
+    if sure is not None:
+        if sure not in KINDS:
+            raise UpstreamFailed(f"there is no kind of server {sure!r}; there are: {', '.join(KINDS)}")
+        found = await KINDS[sure].inspect(Site(KINDS[sure], http, url, api_key, known))
+        if kind is not None or sure != _GENERIC or found == known:
+            return found
+    backend = await _recognised(http, url, api_key)
+    if backend is not None:
+        return await backend.inspect(Site(backend, http, url, api_key))
     return await _inspect_unknown(Site(KINDS[_GENERIC], http, url, api_key))
 
 
@@ -108,9 +112,12 @@ def _name(kind: str, port: int, ports: Mapping[str, Sequence[int]]) -> str:
     return kind if [port] == list(ports.get(kind, ())[:1]) else f"{kind}-{port}"
 
 
-async def _look(http: Control, url: str, api_key: str | None) -> Signs:
-    """Fetch all kinds' signs at once."""
-    signs: dict[str, Answer] = {}
+async def _recognised(http: Control, url: str, api_key: str | None) -> Backend | None:
+    """Ask what there is to ask, until it is clear what kind of server this is.
+
+    The one question that tells most of them comes alone: where nobody answers, it is the only one.
+    """
+    signs: dict[str, Answer] = defaultdict(lambda: _NOTHING)
     failures: list[UpstreamFailed] = []
     root = root_of(url)
 
@@ -118,15 +125,24 @@ async def _look(http: Control, url: str, api_key: str | None) -> Signs:
         try:
             signs[path] = await http.get(root + path, api_key=api_key)
         except UpstreamFailed as exc:
-            signs[path] = _NOTHING
             failures.append(exc)
 
-    async with trio.open_nursery() as nursery:
-        for path in {path for backend in KINDS.values() for path in backend.signs}:
-            nursery.start_soon(get, path)
-    if len(failures) == len(signs):
+    await get(_FIRST)
+    if failures and isinstance(failures[0], CannotConnect):
         raise failures[0]
-    return signs
+    certain = _first_of(KINDS.values(), signs)
+    if certain is not None and certain.kind != _GENERIC:
+        return certain
+    async with trio.open_nursery() as nursery:
+        for path in {path for backend in KINDS.values() for path in backend.signs} - {_FIRST}:
+            nursery.start_soon(get, path)
+    if not signs:
+        raise failures[0]
+    return _first_of(KINDS.values(), signs)
+
+
+def _first_of(backends: Iterable[Backend], signs: Signs) -> Backend | None:
+    return next((backend for backend in backends if backend.recognises(signs)), None)
 
 
 async def _inspect_unknown(site: Site) -> Found:

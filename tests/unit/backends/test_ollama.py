@@ -4,6 +4,8 @@ import json
 
 import httpx
 import pytest
+import trio
+from support.network import Network
 
 from trillm.backends import KINDS
 from trillm.backends.detect import inspect
@@ -49,9 +51,9 @@ def test_what_is_no_object_is_the_callers_mistake():
 async def test_a_model_that_it_fails_to_show_hides_neither_itself_nor_the_server():
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/api/show":
-            raise httpx.ReadError("reset")
+            raise trio.BrokenResourceError
         return httpx.Response(200, json={"version": "0.5.0", "models": [{"name": "one"}, {"name": "two"}]})
 
-    async with open_control(httpx.MockTransport(answer)) as http:
+    async with open_control(Network(answer)) as http:
         found = await inspect(http, "http://ollama.example:11434", kind="ollama")
     assert {model.id: model.capabilities for model in found.models} == {"one": frozenset(), "two": frozenset()}

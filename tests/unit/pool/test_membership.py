@@ -4,6 +4,7 @@ import httpx
 import pytest
 import trio
 import trio.testing
+from support.network import Network, refused
 from support.pools import a_pool, a_route, a_server
 
 from trillm.backends.detect import Discovered
@@ -99,7 +100,7 @@ class Machine:
         if request.url.port == 8000 and request.url.path == "/v1/models":
             self.looks += 1
         if request.url.port not in self.ports:
-            raise httpx.ConnectError("refused") from ConnectionRefusedError(111, "connection refused")
+            raise refused(request)
         if request.url.path == "/v1/models":
             return httpx.Response(200, json={"data": [{"id": "m", "owned_by": "vllm", "max_model_len": 4096}]})
         return httpx.Response(200 if request.url.path in ("/health", "/version") else 404, json={"version": "0.33"})
@@ -110,7 +111,7 @@ async def test_it_is_ready_after_the_first_look_and_looks_again_while_there_is_n
 ):
     machine = Machine()
     membership.loaded(loaded())
-    async with open_control(httpx.MockTransport(machine.answer)) as http:
+    async with open_control(Network(machine.answer)) as http:
         await nursery.start(serve_discovery, membership, http)
         looks_at_once = machine.looks
         assert looks_at_once > 0
@@ -131,7 +132,7 @@ async def test_something_odd_that_listens_there_does_not_keep_trillm_from_starti
         raise RecursionError("as a defect of ours would")
 
     membership.loaded(loaded())
-    async with open_control(httpx.MockTransport(confuses)) as http:
+    async with open_control(Network(confuses)) as http:
         await nursery.start(serve_discovery, membership, http)
         assert served(membership) == {"builtin": Source.BUILTIN}
         nursery.cancel_scope.cancel()
@@ -141,7 +142,7 @@ async def test_something_odd_that_listens_there_does_not_keep_trillm_from_starti
 async def test_it_does_not_look_while_the_registry_names_servers(membership, nursery, autojump_clock):
     machine = Machine(8000)
     membership.loaded(loaded(a_server("one")))
-    async with open_control(httpx.MockTransport(machine.answer)) as http:
+    async with open_control(Network(machine.answer)) as http:
         await nursery.start(serve_discovery, membership, http)
         await trio.sleep(5 * LOOK_AGAIN_S)
         assert machine.looks == 0

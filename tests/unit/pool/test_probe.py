@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 from attrs import define, field
+from support.network import Network
 from support.pools import a_pool, a_server, reconfigure
 
 from trillm.errors import UpstreamFailed
@@ -16,6 +17,7 @@ from trillm.models import Found, Model
 from trillm.pool.member import Member, State
 from trillm.pool.probe import ProbeSettings, probe_once, serve_probes
 from trillm.wire.control import Control, open_control
+from trillm.wire.net import CannotConnect
 
 SETTINGS = ProbeSettings(every_s=5, down_every_s=1, within_s=3, first_round_s=1)
 
@@ -29,7 +31,7 @@ async def good() -> httpx.Response:
 
 
 async def refuses() -> httpx.Response:
-    raise httpx.ConnectError("refused") from ConnectionRefusedError(111, "connection refused")
+    raise CannotConnect("cannot connect", "connection refused")
 
 
 async def slow() -> httpx.Response:
@@ -46,7 +48,7 @@ async def confuses() -> httpx.Response:
 
 
 @define
-class Network:
+class Machines:
     """How each server answers, and when it was asked."""
 
     answers: dict[str, Callable[[], Awaitable[httpx.Response]]]
@@ -62,9 +64,9 @@ class Network:
 @asynccontextmanager
 async def probing(**answers):
     """Probe servers that answer like this for the time of the block; yields the pool and the network."""
-    network = Network(answers)
+    network = Machines(answers)
     pool, _ = a_pool(*map(a_server, answers))
-    async with open_control(httpx.MockTransport(network.answer)) as http, trio.open_nursery() as nursery:
+    async with open_control(Network(network.answer)) as http, trio.open_nursery() as nursery:
         await nursery.start(partial(serve_probes, pool, http, settings=SETTINGS))
         yield pool, network
         nursery.cancel_scope.cancel()
@@ -199,7 +201,7 @@ async def test_a_server_that_is_up_is_not_asked_again_what_costs_it_something(au
             return httpx.Response(200, json={"version": "0.9"})
         return httpx.Response(200, json={"models": [{"name": "m"}], "capabilities": ["completion"]})
 
-    async with open_control(httpx.MockTransport(answer)) as http:
+    async with open_control(Network(answer)) as http:
         for reachable in (False, True):
             member.reachable = reachable
             member.found = await probe_once(member, http, within_s=3)
@@ -211,7 +213,7 @@ async def test_an_error_is_an_outcome(autojump_clock):
     async def refuse(_request: httpx.Request) -> httpx.Response:
         return httpx.Response(503, text="starting")
 
-    async with open_control(httpx.MockTransport(refuse)) as http:
+    async with open_control(Network(refuse)) as http:
         outcome = await probe_once(Member(a_server("a")), http, within_s=3)
     assert isinstance(outcome, UpstreamFailed)
     assert "starting" in outcome.message
@@ -219,7 +221,7 @@ async def test_an_error_is_an_outcome(autojump_clock):
 
 async def test_cancelled_it_ends_at_once(autojump_clock):
     def unused() -> Control:
-        return Control(None)
+        return Control(None, None)
 
     pool, _ = a_pool()
     with trio.move_on_after(1) as scope:
