@@ -6,6 +6,7 @@ A name means, in this order: a route; the bare name of a model, slashes and all,
 
 import difflib
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 
 from attrs import evolve, field, frozen
 
@@ -68,6 +69,12 @@ class Catalog:
 
     entries: Mapping[str, Entry]
     members: Mapping[str, Member]
+
+    @cached_property
+    def pooled(self) -> frozenset[Member]:
+        """Who is one of several that serve a name."""
+        plans = (entry.plan.primary for entry in self.entries.values())
+        return frozenset(candidate.member for plan in plans if len(plan) > 1 for candidate in plan)
 
     def resolve(self, name: str, operation: Operation) -> Entry:
         """Return who serves ``name``.
