@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import trio
 from attrs import define, field
 
-from tests.support.servers import read_request
+from .servers import read_request
 
 FOLDER = Path(__file__).parent.parent / "unit" / "backends" / "recorded"
 

@@ -1,7 +1,7 @@
 """Finds out what kind of server answers at an address, and which servers run on this machine."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import trio
 from attrs import frozen
@@ -15,6 +15,8 @@ from trillm.wire.control import Answer, Control
 from trillm.wire.net import CannotConnect
 
 PORTS: Mapping[str, Sequence[int]] = {kind: backend.ports for kind, backend in KINDS.items()}
+#: Seconds that a look at this machine takes at most: with what comes after, less than one.
+WITHIN_S = 0.9
 # Everything with a list of models is of this kind, for want of a better one: looked at anew when the list is another.
 _GENERIC = "openai"
 _NOTHING = Answer(0)
@@ -75,8 +77,9 @@ async def discover(
     http: Control,
     *,
     host: str = "127.0.0.1",
-    within_s: float = 1.0,
+    within_s: float = WITHIN_S,
     ports: Mapping[str, Sequence[int]] = PORTS,
+    but: Collection[int] = (),
 ) -> list[Discovered]:
     """Look at the ports where servers usually listen, all at once.
 
@@ -85,6 +88,7 @@ async def discover(
         host: which machine.
         within_s: seconds; who did not answer by then is not there.
         ports: by kind, each kind's usual port first. Any kind may turn up on any of them.
+        but: ports to leave alone.
 
     Returns:
         What was found, sorted by name. Other trillms are left out.
@@ -103,7 +107,7 @@ async def discover(
 
     with trio.move_on_after(within_s):
         async with trio.open_nursery() as nursery:
-            for port in {port for usual in ports.values() for port in usual}:
+            for port in {port for usual in ports.values() for port in usual}.difference(but):
                 nursery.start_soon(look, port)
     return sorted((one for one in seen if one.found.kind != "builtin"), key=lambda one: one.name)
 

@@ -1,6 +1,7 @@
 """What is at an address, what it offers, and why not: every recorded server through the real client."""
 
 import json
+import math
 from functools import partial
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import httpx
 import pytest
 import trio
 from support.network import Handler, Network, refused
+from support.recorded import serve_recorded
 
 from trillm.backends import KINDS
 from trillm.backends.detect import discover, inspect
@@ -293,3 +295,19 @@ async def test_discovery_on_real_sockets_and_chosen_ports(nursery):
         async with open_control() as http:
             (one,) = await discover(http, ports=ports)
     assert (one.name, one.url, one.found.version) == ("ollama", f"http://127.0.0.1:{port}", "1")
+
+
+async def test_silent_and_slow_ports_hold_a_look_up_for_less_than_a_second(nursery):
+    good = await serve_recorded(nursery, "ollama", "vllm_chat", "lmstudio", "tei_rerank", "infinity_prefix")
+    silent = await serve_recorded(nursery, *["openai"] * 5)
+    slow = await serve_recorded(nursery, "llamacpp_chat", "tei_embeddings")
+    for one, pause_s in [*((one, math.inf) for one in silent), *((one, 0.6) for one in slow)]:
+        one.pause_s = pause_s
+    ports = {str(number): [one.port] for number, one in enumerate([*good, *silent, *slow])}
+    async with open_control() as http:
+        began = trio.current_time()
+        discovered = await discover(http, ports=ports)
+        took_s = trio.current_time() - began
+    assert {one.found.kind for one in discovered} == {"ollama", "vllm", "lmstudio", "tei", "infinity"}
+    assert took_s < 1.0
+    nursery.cancel_scope.cancel()
