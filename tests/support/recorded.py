@@ -36,6 +36,8 @@ class Recorded:
         found: what is to be found there, as in the file.
         port: where it listens, once it does.
         pause_s: before each answer; infinite is never.
+        asked: how often for what.
+        bodies: of the requests that had one.
     """
 
     answers: dict[str, Any]
@@ -45,6 +47,7 @@ class Recorded:
     port: int = 0
     pause_s: float = 0.0
     asked: Counter[str] = field(factory=Counter)
+    bodies: list[bytes] = field(factory=list)
 
     @classmethod
     def named(cls, name: str) -> Self:
@@ -74,6 +77,7 @@ class Recorded:
     def _answer(self, request: bytes) -> bytes:
         line = request.partition(b" HTTP/1.1\r\n")[0].decode()
         self.asked[line] += 1
+        self.bodies += [body] if (body := request.partition(b"\r\n\r\n")[2]) else []
         answer = self.answers.get(line, self.otherwise)
         body = json.dumps(answer["json"]).encode() if "json" in answer else answer.get("text", "").encode()
         kind = {"content-type": "application/json"} if "json" in answer else {}

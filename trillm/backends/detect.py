@@ -14,7 +14,6 @@ from trillm.models import Found
 from trillm.wire.control import Answer, Control
 from trillm.wire.net import CannotConnect
 
-PORTS: Mapping[str, Sequence[int]] = {kind: backend.ports for kind, backend in KINDS.items()}
 #: Seconds that a look at this machine takes at most: with what comes after, less than one.
 WITHIN_S = 0.9
 # Everything with a list of models is of this kind, for want of a better one: looked at anew when the list is another.
@@ -78,7 +77,7 @@ async def discover(
     *,
     host: str = "127.0.0.1",
     within_s: float = WITHIN_S,
-    ports: Mapping[str, Sequence[int]] = PORTS,
+    ports: Mapping[str, Sequence[int]] | None = None,
     but: Collection[int] = (),
 ) -> list[Discovered]:
     """Look at the ports where servers usually listen, all at once.
@@ -87,12 +86,13 @@ async def discover(
         http: asks.
         host: which machine.
         within_s: seconds; who did not answer by then is not there.
-        ports: by kind, each kind's usual port first. Any kind may turn up on any of them.
+        ports: by kind, each kind's usual port first; None is those of all kinds. Any kind may turn up on any of them.
         but: ports to leave alone.
 
     Returns:
         What was found, sorted by name. Other trillms are left out.
     """
+    usual = {kind: backend.ports for kind, backend in KINDS.items()} if ports is None else ports
     seen: list[Discovered] = []
 
     async def look(port: int) -> None:
@@ -102,12 +102,12 @@ async def discover(
                 found = await inspect(http, url)
             except UpstreamFailed:
                 continue  # nothing there, or nothing we know
-            seen.append(Discovered(_name(found.kind, port, ports), url, found))
+            seen.append(Discovered(_name(found.kind, port, usual), url, found))
             return
 
     with trio.move_on_after(within_s):
         async with trio.open_nursery() as nursery:
-            for port in {port for usual in ports.values() for port in usual}.difference(but):
+            for port in {port for each in usual.values() for port in each}.difference(but):
                 nursery.start_soon(look, port)
     return sorted((one for one in seen if one.found.kind != "builtin"), key=lambda one: one.name)
 
