@@ -58,6 +58,17 @@ class Entry:
         return evolve(self, plan=self.plan.of_those_who(lambda who: who.may(wanted) or who.may(other)))
 
     @property
+    def context_length(self) -> int | None:
+        """The tokens that each of its servers takes, as far as they tell."""
+        lengths = (
+            model.context_length
+            for candidate in self.plan.candidates
+            for model in candidate.member.models
+            if model.id == candidate.model
+        )
+        return min((length for length in lengths if length is not None), default=None)
+
+    @property
     def available(self) -> bool:
         """Whether a server that has it is up, as far as probes tell."""
         return any(c.member.server.enabled and c.member.reachable is not False for c in self.plan.candidates)
