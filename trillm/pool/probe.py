@@ -59,9 +59,9 @@ class _Schedule:
         self._missed = Counter({member: n for member, n in self._missed.items() if member in self._due})
         return due
 
-    def conclusive(self, member: Member, outcome: Found | TrillmError) -> bool:
-        """Note an outcome; tell whether it says how ``member`` is doing."""
-        if not isinstance(outcome, Unanswered):
+    def conclusive(self, member: Member, outcome: Found | TrillmError, began: float) -> bool:
+        """Note the outcome of a probe that ``began`` then; tell whether it says how ``member`` is doing."""
+        if not isinstance(outcome, Unanswered) or member.answered > began:
             del self._missed[member]
             return True
         self._missed[member] += 1
@@ -93,7 +93,7 @@ async def serve_probes(
     async def probe(member: Member) -> None:
         began = trio.current_time()
         outcome = await probe_once(member, http, within_s=settings.within_s)
-        if schedule.conclusive(member, outcome):
+        if schedule.conclusive(member, outcome, began):
             pool.probed(member, outcome, began=began)
         if member in pool.catalog.pooled and member.reachable:
             pool.loaded(member, await ask_load(member, http, within_s=settings.within_s))

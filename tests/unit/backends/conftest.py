@@ -24,13 +24,13 @@ class Replay:
     def __init__(self, answers: Mapping[str, Any], otherwise: Mapping[str, Any]) -> None:
         self.asked: list[str] = []
         self.keys: set[str | None] = set()
-        self._answers, self._otherwise = answers, otherwise
+        self.answers, self._otherwise = answers, otherwise
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         line = f"{request.method} {request.url.path}"
         self.asked.append(line)
         self.keys.add(request.headers.get("authorization"))
-        answer = self._answers.get(line, self._otherwise)
+        answer = self.answers.get(line, self._otherwise)
         kinds = {name: answer[name] for name in ("headers", "json", "text") if name in answer}
         return httpx.Response(answer["status"], **kinds)
 

@@ -48,6 +48,15 @@ def test_what_is_no_object_is_the_callers_mistake():
         OLLAMA.request_body(Operation.CHAT, b'["max_completion_tokens"]', "m")
 
 
+async def test_the_context_of_a_model_that_was_loaded_is_remembered(recording):
+    server = recording("ollama")
+    async with open_control(Network(server.transport)) as http:
+        found = await inspect(http, server.url)
+        server.transport.answers["GET /api/ps"] = {"status": 200, "json": {"models": []}}
+        assert await inspect(http, server.url, known=found) == found
+        assert {model.context_length for model in (await inspect(http, server.url)).models} == {None}
+
+
 async def test_a_model_that_it_fails_to_show_hides_neither_itself_nor_the_server():
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/api/show":

@@ -143,6 +143,18 @@ async def test_misses_that_are_not_in_a_row_are_forgotten(autojump_clock):
             assert states(pool)["a"] is State.UP
 
 
+async def test_a_miss_while_requests_are_answered_is_none(autojump_clock):
+    async with probing(a=good) as (pool, network):
+        network.answers["a"] = silent
+        for second in range(60):
+            await trio.sleep(1)
+            if second < 40:
+                pool.members["a"].answered = trio.current_time()
+            elif second < 46:
+                assert states(pool)["a"] is State.UP
+        assert states(pool)["a"] is State.DOWN
+
+
 async def test_one_that_refuses_or_fails_is_down_at_once(autojump_clock):
     async def fails() -> httpx.Response:
         return httpx.Response(500, text="no engine")
