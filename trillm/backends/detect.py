@@ -1,6 +1,5 @@
 """Finds out what kind of server answers at an address, and which servers run on this machine."""
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import trio
@@ -121,7 +120,7 @@ async def _recognised(http: Control, url: str, api_key: str | None) -> Backend |
 
     The one question that tells most of them comes alone: where nobody answers, it is the only one.
     """
-    signs: dict[str, Answer] = defaultdict(lambda: _NOTHING)
+    signs = _Answers()
     failures: list[UpstreamFailed] = []
     root = root_of(url)
 
@@ -143,6 +142,13 @@ async def _recognised(http: Control, url: str, api_key: str | None) -> Backend |
     if not signs:
         raise failures[0]
     return _first_of(KINDS.values(), signs)
+
+
+class _Answers(dict[str, Answer]):
+    """What was answered so far, by path."""
+
+    def __missing__(self, path: str) -> Answer:
+        return _NOTHING
 
 
 def _first_of(backends: Iterable[Backend], signs: Signs) -> Backend | None:

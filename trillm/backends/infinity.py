@@ -18,13 +18,20 @@ _MEANINGS = {"embed": Capability.EMBEDDINGS, "rerank": Capability.RERANK}
 
 
 class _Stats(msgspec.Struct):
-    queue_absolute: int = 0
-    batch_size: int = 1
+    queue_absolute: int
+    batch_size: int
 
 
 class _Card(Card):
     capabilities: list[str] = msgspec.field(default_factory=list)
-    stats: _Stats = msgspec.field(default_factory=_Stats)
+
+
+class _Queue(msgspec.Struct):
+    stats: _Stats
+
+
+class _Queues(msgspec.Struct):
+    data: list[_Queue]
 
 
 class Infinity(Backend):
@@ -43,8 +50,8 @@ class Infinity(Backend):
 
     async def load(self, site: Site) -> int:
         """Return how many batches wait: it counts texts, and a request is about a batch of them."""
-        listed = await site.read(self._prefix(site) + "/models", Cards[_Card])
-        return sum(-(-card.stats.queue_absolute // max(1, card.stats.batch_size)) for card in listed.data)
+        listed = await site.read(self._prefix(site) + "/models", _Queues)
+        return sum(-(-each.stats.queue_absolute // max(1, each.stats.batch_size)) for each in listed.data)
 
     def _prefix(self, site: Site) -> str:
         return "" if self.base(site.url) == site.root else "/v1"

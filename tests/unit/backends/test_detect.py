@@ -80,6 +80,13 @@ async def test_where_nobody_is_one_question_shows_it():
     assert asked == ["/v1/models"]
 
 
+async def test_who_breaks_off_whatever_is_asked_is_not_said_to_answer():
+    def breaks(_request: httpx.Request) -> httpx.Response:
+        raise trio.BrokenResourceError
+
+    assert (await reason(breaks)).message == "the server broke the connection"
+
+
 async def test_who_breaks_off_at_one_question_is_asked_the_others(recording):
     server = recording("ollama")
 
