@@ -30,8 +30,10 @@ def is_here() -> bool:
 
 
 @contextmanager
-def running_llama(logs: Path, roles: Sequence[str] = tuple(ARGUMENTS)) -> Iterator[dict[str, str]]:
-    """Run one llama-server for each of the roles whose model is there; yield their URLs by role."""
+def running_llama(
+    logs: Path, roles: Sequence[str] = tuple(ARGUMENTS), more: Sequence[str] = ()
+) -> Iterator[dict[str, str]]:
+    """Run one llama-server for each of the roles whose model is there, with more arguments; yield URLs by role."""
     roles = [role for role in roles if (MODELS / ARGUMENTS[role][1]).exists()]
     processes, urls = [], {}
     try:
@@ -39,7 +41,7 @@ def running_llama(logs: Path, roles: Sequence[str] = tuple(ARGUMENTS)) -> Iterat
             port = free_port()
             urls[role] = f"http://127.0.0.1:{port}"
             common = ["--host", "127.0.0.1", "--port", str(port), "--no-webui", "--threads", "1", "--offline"]
-            command = [str(BINARY), *ARGUMENTS[role], *common]
+            command = [str(BINARY), *ARGUMENTS[role], *common, *more]
             with (logs / f"{role}.log").open("wb") as log:
                 processes.append(subprocess.Popen(command, cwd=MODELS, stdout=log, stderr=subprocess.STDOUT))
         for url in urls.values():

@@ -40,7 +40,7 @@ async def read_request(stream: trio.abc.ReceiveStream, *, piece_bytes: int = 655
         request += piece
         head, end, _ = request.partition(b"\r\n\r\n")
         if end:
-            length = len(head) + 4 + int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            length = len(head) + 4 + int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
     return bytes(request)
 
 

@@ -72,5 +72,5 @@ def test_the_lowest_layer_does_not_know_trio():
     assert [m for m, name in IMPORTS if LAYER.get(part_of(m)) == 0 and name.partition(".")[0] == "trio"] == []
 
 
-def test_only_the_control_plane_imports_httpx():
-    assert {module for module, name in IMPORTS if name.partition(".")[0] == "httpx"} == {"trillm.wire.control"}
+def test_no_other_http_client_than_our_own():
+    assert {module for module, name in IMPORTS if name.partition(".")[0] in {"httpx", "requests", "urllib3"}} == set()

@@ -57,6 +57,8 @@ def _server(views: list[dict[str, Any]], first_tokens_s: list[float]) -> dict[st
         "state": state.value,
         "in_flight": in_flight,
         "waiting": sum(view["waiting"] for view in views),
+        # To each process the requests of the others are somebody else's.
+        "elsewhere": max(0, max(view["in_flight"] + view["elsewhere"] for view in views) - in_flight),
         **first_token(first_tokens_s),
         "last_error": next((view["last_error"] for view in views if view["last_error"]), None),
     }

@@ -13,7 +13,17 @@ from trillm.backends.openai import OpenAI
 from trillm.backends.tei import TEI
 from trillm.backends.vllm import VLLM
 
-_ALL = (Builtin(), Ollama(), LlamaCpp(), LMStudio(), TEI(), Infinity(), VLLM(), OpenAI())
+_ALL: tuple[Backend, ...] = (
+    Builtin(),
+    Ollama(),
+    LlamaCpp(),
+    LMStudio(),
+    TEI(),
+    Infinity(),
+    VLLM(),
+    OpenAI(),  # takes what is left
+)
+_TABLE = {backend.kind: backend for backend in _ALL}
 
-#: Every kind of server by its name, in the order in which they are recognised; the last takes what is left.
-KINDS: Mapping[str, Backend] = MappingProxyType({backend.kind: backend for backend in _ALL})
+#: Every kind of server by its name, in the order in which they are recognised.
+KINDS: Mapping[str, Backend] = MappingProxyType(_TABLE)

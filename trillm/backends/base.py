@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import msgspec
 from attrs import field, frozen
 
-from trillm.backends import failures
+from trillm.backends import exposition, failures
 from trillm.backends.failures import Correction, Headers
 from trillm.dialects.mending import mended, renamed_thoughts
 from trillm.dialects.ranking.values import Question
@@ -149,6 +149,9 @@ class Backend:
     signs: ClassVar[tuple[str, ...]] = ("/v1/models",)
     #: The path of the cheapest proof of life.
     health: ClassVar[str] = "/health"
+    #: Of what it exposes at ``/metrics``, what says how many requests it works on and has waiting. To ask there has to
+    #: cost it little, wake no model and keep none awake.
+    gauges: ClassVar[tuple[str, ...]] = ()
     #: Error answers that mean something else than they say.
     corrections: ClassVar[tuple[Correction, ...]] = ()
     #: Whether it ranks images and other media too.
@@ -189,6 +192,16 @@ class Backend:
             UpstreamFailed: it is not; the message is the reason.
         """
         await Site(self, http, url, api_key).good(self.health)
+
+    async def load(self, site: Site) -> int | None:
+        """Return how many requests the server works on and has waiting, whoever sent them; None if it does not tell.
+
+        Asked at every probe of a server that shares a model with others, under the same rules as :meth:`healthy`.
+
+        Raises:
+            UpstreamFailed: it did not answer.
+        """
+        return exposition.total((await site.get("/metrics")).body, self.gauges) if self.gauges else None
 
     def root(self, url: str) -> str:
         """Return where the server's own paths hang."""

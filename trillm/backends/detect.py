@@ -1,21 +1,25 @@
 """Finds out what kind of server answers at an address, and which servers run on this machine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import trio
 from attrs import frozen
 
 from trillm.backends import KINDS
-from trillm.backends.base import Signs, Site, root_of
+from trillm.backends.base import Backend, Signs, Site, root_of
 from trillm.backends.failures import REJECTED_KEY
 from trillm.errors import UpstreamBusy, UpstreamFailed
 from trillm.models import Found
 from trillm.wire.control import Answer, Control
+from trillm.wire.net import CannotConnect
 
-PORTS: Mapping[str, Sequence[int]] = {kind: backend.ports for kind, backend in KINDS.items()}
-# Everything with a list of models is of this kind, for want of a better one: looked at anew each time.
+#: Seconds that a look at this machine takes at most: with what comes after, less than one.
+WITHIN_S = 0.9
+# Everything with a list of models is of this kind, for want of a better one: looked at anew when the list is another.
 _GENERIC = "openai"
 _NOTHING = Answer(0)
+# Most kinds list their models here, and some say who they are.
+_FIRST = "/v1/models"
 
 
 @frozen
@@ -54,16 +58,16 @@ async def inspect(
     Raises:
         UpstreamFailed: nothing answers, or nothing that trillm knows; the message is the reason.
     """
-    if kind is None and known is not None and known.kind != _GENERIC:
-        kind = known.kind
-    if kind is not None:
-        if kind not in KINDS:
-            raise UpstreamFailed(f"there is no kind of server {kind!r}; there are: {', '.join(KINDS)}")
-        return await KINDS[kind].inspect(Site(KINDS[kind], http, url, api_key, known))
-    signs = await _look(http, url, api_key)
-    for backend in KINDS.values():
-        if backend.recognises(signs):
-            return await backend.inspect(Site(backend, http, url, api_key))
+    sure = kind or (known.kind if known else None)
+    if sure is not None:
+        if sure not in KINDS:
+            raise UpstreamFailed(f"there is no kind of server {sure!r}; there are: {', '.join(KINDS)}")
+        found = await KINDS[sure].inspect(Site(KINDS[sure], http, url, api_key, known))
+        if kind is not None or sure != _GENERIC or found == known:
+            return found
+    backend = await _recognised(http, url, api_key)
+    if backend is not None:
+        return await backend.inspect(Site(backend, http, url, api_key))
     return await _inspect_unknown(Site(KINDS[_GENERIC], http, url, api_key))
 
 
@@ -71,8 +75,9 @@ async def discover(
     http: Control,
     *,
     host: str = "127.0.0.1",
-    within_s: float = 1.0,
-    ports: Mapping[str, Sequence[int]] = PORTS,
+    within_s: float = WITHIN_S,
+    ports: Mapping[str, Sequence[int]] | None = None,
+    but: Collection[int] = (),
 ) -> list[Discovered]:
     """Look at the ports where servers usually listen, all at once.
 
@@ -80,11 +85,13 @@ async def discover(
         http: asks.
         host: which machine.
         within_s: seconds; who did not answer by then is not there.
-        ports: by kind, each kind's usual port first. Any kind may turn up on any of them.
+        ports: by kind, each kind's usual port first; None is those of all kinds. Any kind may turn up on any of them.
+        but: ports to leave alone.
 
     Returns:
         What was found, sorted by name. Other trillms are left out.
     """
+    usual = {kind: backend.ports for kind, backend in KINDS.items()} if ports is None else ports
     seen: list[Discovered] = []
 
     async def look(port: int) -> None:
@@ -94,12 +101,12 @@ async def discover(
                 found = await inspect(http, url)
             except UpstreamFailed:
                 continue  # nothing there, or nothing we know
-            seen.append(Discovered(_name(found.kind, port, ports), url, found))
+            seen.append(Discovered(_name(found.kind, port, usual), url, found))
             return
 
     with trio.move_on_after(within_s):
         async with trio.open_nursery() as nursery:
-            for port in {port for usual in ports.values() for port in usual}:
+            for port in {port for each in usual.values() for port in each}.difference(but):
                 nursery.start_soon(look, port)
     return sorted((one for one in seen if one.found.kind != "builtin"), key=lambda one: one.name)
 
@@ -108,9 +115,12 @@ def _name(kind: str, port: int, ports: Mapping[str, Sequence[int]]) -> str:
     return kind if [port] == list(ports.get(kind, ())[:1]) else f"{kind}-{port}"
 
 
-async def _look(http: Control, url: str, api_key: str | None) -> Signs:
-    """Fetch all kinds' signs at once."""
-    signs: dict[str, Answer] = {}
+async def _recognised(http: Control, url: str, api_key: str | None) -> Backend | None:
+    """Ask what there is to ask, until it is clear what kind of server this is.
+
+    The one question that tells most of them comes alone: where nobody answers, it is the only one.
+    """
+    signs = _Answers()
     failures: list[UpstreamFailed] = []
     root = root_of(url)
 
@@ -118,15 +128,31 @@ async def _look(http: Control, url: str, api_key: str | None) -> Signs:
         try:
             signs[path] = await http.get(root + path, api_key=api_key)
         except UpstreamFailed as exc:
-            signs[path] = _NOTHING
             failures.append(exc)
 
-    async with trio.open_nursery() as nursery:
-        for path in {path for backend in KINDS.values() for path in backend.signs}:
-            nursery.start_soon(get, path)
-    if len(failures) == len(signs):
+    await get(_FIRST)
+    if failures and isinstance(failures[0], CannotConnect):
         raise failures[0]
-    return signs
+    certain = _first_of(KINDS.values(), signs)
+    if certain is not None and certain.kind != _GENERIC:
+        return certain
+    async with trio.open_nursery() as nursery:
+        for path in {path for backend in KINDS.values() for path in backend.signs} - {_FIRST}:
+            nursery.start_soon(get, path)
+    if not signs:
+        raise failures[0]
+    return _first_of(KINDS.values(), signs)
+
+
+class _Answers(dict[str, Answer]):
+    """What was answered so far, by path."""
+
+    def __missing__(self, path: str) -> Answer:
+        return _NOTHING
+
+
+def _first_of(backends: Iterable[Backend], signs: Signs) -> Backend | None:
+    return next((backend for backend in backends if backend.recognises(signs)), None)
 
 
 async def _inspect_unknown(site: Site) -> Found:

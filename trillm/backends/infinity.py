@@ -17,8 +17,21 @@ _MAX_BATCH = 2048
 _MEANINGS = {"embed": Capability.EMBEDDINGS, "rerank": Capability.RERANK}
 
 
+class _Stats(msgspec.Struct):
+    queue_absolute: int
+    batch_size: int
+
+
 class _Card(Card):
     capabilities: list[str] = msgspec.field(default_factory=list)
+
+
+class _Queue(msgspec.Struct):
+    stats: _Stats
+
+
+class _Queues(msgspec.Struct):
+    data: list[_Queue]
 
 
 class Infinity(Backend):
@@ -35,9 +48,18 @@ class Infinity(Backend):
         """Tell by the models' owner."""
         return any(owned_by("infinity", signs[path]) for path in self.signs)
 
+    async def load(self, site: Site) -> int:
+        """Return how many batches wait: it counts texts, and a request is about a batch of them."""
+        listed = await site.read(self._prefix(site) + "/models", _Queues)
+        return sum(-(-each.stats.queue_absolute // max(1, each.stats.batch_size)) for each in listed.data)
+
+    def _prefix(self, site: Site) -> str:
+        return "" if self.base(site.url) == site.root else "/v1"
+
     async def inspect(self, site: Site) -> Found:
         """List the models that embed or rank."""
-        prefix, other = ("", "/v1") if self.base(site.url) == site.root else ("/v1", "")
+        prefix = self._prefix(site)
+        other = "" if prefix else "/v1"
         if (await site.get(prefix + "/models")).status == 404:
             await _look_elsewhere(site, other)
         listed = await site.read(prefix + "/models", Cards[_Card])

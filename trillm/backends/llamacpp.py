@@ -3,7 +3,8 @@
 Source: observed on a build of commit 0c1e570 (0.5.0-dev). One model: what it cannot do is answered 501 even to an
 empty request, so two empty POSTs tell what it is for, without a generation. But *every* POST wakes a server that
 ``--sleep-idle-seconds`` put to sleep, and keeps it awake; GETs of /health, /props and /v1/models do not. Hence none
-is sent to a sleeping server, nor to one whose model is known already. Router: the models' arguments tell.
+is sent to a sleeping server, nor to one whose model is known already. A GET of /slots does both as well, one of
+/metrics, which has to be turned on, does neither. Router: the models' arguments tell.
 
 It speaks Messages and counts tokens in both dialects. Its Responses are not passed through: the events of their streams
 have neither ``output_index`` nor ``sequence_number``, and openai-python 3.57 fails on the second item.
@@ -64,6 +65,7 @@ class LlamaCpp(Backend):
     title = "llama.cpp"
     ports = (9931, 8080)  # the default moved from 8080 to 9931 in August 2026
     signs = ("/props",)
+    gauges = ("llamacpp:requests_processing", "llamacpp:requests_deferred")
     scores_are_logits = True
     overlooks_dimensions = True
     thoughts = "reasoning_content"

@@ -1,8 +1,9 @@
 """Ollama. Source: its routes and OpenAI layer as of August 2026, by reading.
 
 What it has no name for, it ignores: ``max_completion_tokens`` is one of those, which would leave the length of an
-answer without a limit. The context length of a model depends on memory and settings that it does not tell. It speaks
-Responses since 0.13.3 and Messages since 0.14.
+answer without a limit. The context length of a model depends on memory and settings: it is told of loaded models alone
+(https://docs.ollama.com/api/ps), and remembered of those that were. It speaks Responses since 0.13.3 and Messages since
+0.14.
 """
 
 import re
@@ -39,6 +40,15 @@ class _Tags(msgspec.Struct):
     models: list[_Tag]
 
 
+class _Loaded(msgspec.Struct):
+    name: str
+    context_length: int | None = None
+
+
+class _Running(msgspec.Struct):
+    models: list[_Loaded]
+
+
 class _Shown(msgspec.Struct):
     capabilities: list[str] = []
 
@@ -65,7 +75,8 @@ class Ollama(Backend):
         version = (await site.read("/api/version", _Version)).version
         tags = (await site.read("/api/tags", _Tags)).models
         await _fill_in(site, [tag for tag in tags if tag.capabilities is None])
-        offered = tuple(Model(tag.name, _capabilities(site, tag)) for tag in tags)
+        contexts = await _contexts(site)
+        offered = tuple(Model(tag.name, _capabilities(site, tag), contexts.get(tag.name)) for tag in tags)
         return Found(self.kind, version, offered, speaks=_speaks(version))
 
     def request_body(self, operation: Operation, body: bytes, model: str) -> bytes:
@@ -101,6 +112,14 @@ async def _fill_in(site: Site, tags: list[_Tag]) -> None:
         for tag in tags:
             if not site.remembered(tag.name):
                 nursery.start_soon(show, tag)
+
+
+async def _contexts(site: Site) -> dict[str, int | None]:
+    """Return the context lengths of the models that are loaded, or were."""
+    running = (await site.get("/api/ps")).read(_Running)
+    loaded = running.models if running else ()
+    before = site.known.models if site.known else ()
+    return {m.id: m.context_length for m in before} | {m.name: m.context_length for m in loaded if m.context_length}
 
 
 def _capabilities(site: Site, tag: _Tag) -> frozenset[Capability]:

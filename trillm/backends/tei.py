@@ -31,6 +31,7 @@ class TEI(Backend):
     title = "text-embeddings-inference"
     ports = (3000, 8080)
     signs = ("/info",)
+    gauges = ("te_queue_size",)
 
     def recognises(self, signs: Signs) -> bool:
         """Tell by what it says of itself."""

@@ -40,6 +40,7 @@ class VLLM(Backend):
     kind = "vllm"
     title = "vLLM"
     ports = (8000,)
+    gauges = ("vllm:num_requests_running", "vllm:num_requests_waiting")
     ranks_media = True
     corrections = (
         Correction(400, "maximum context length", 400, "context_length_exceeded"),

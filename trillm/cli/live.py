@@ -73,6 +73,7 @@ class ServerState:
         in_flight: requests it works on.
         limit: how many it may.
         waiting: requests that wait for it.
+        elsewhere: requests that it has from others, as far as it tells.
         first_token_p50_ms: median time to the first token, in milliseconds.
         first_token_p95_ms: the same at the 95th percentile.
         last_error: what went wrong last.
@@ -88,6 +89,7 @@ class ServerState:
     in_flight: int | None = None
     limit: int | None = None
     waiting: int | None = None
+    elsewhere: int | None = None
     first_token_p50_ms: float | None = None
     first_token_p95_ms: float | None = None
     last_error: str | None = None
@@ -108,12 +110,14 @@ class PublicModel:
         servers: who answers.
         capabilities: what it can do; empty when nobody tells.
         route: whether an operator made the name.
+        context_length: tokens that each of the servers takes, as far as they tell.
     """
 
     id: str
     servers: tuple[str, ...] = field(default=(), converter=_texts)
     capabilities: tuple[str, ...] = field(default=(), converter=_texts)
     route: bool = False
+    context_length: int | None = None
 
 
 @frozen

@@ -27,7 +27,7 @@ async def list_(store: Store, *, as_json: bool) -> None:
         return say_json({"models": [asdict(model) for model in models]})
     if not models:
         return note("No server offers any model. Add a server: trillm server add NAME URL")
-    return say_table(("MODEL", "SERVERS", "CAN DO"), map(_row, models))
+    return say_table(("MODEL", "SERVERS", "CONTEXT", "CAN DO"), map(_row, models))
 
 
 def _ask_running(store: Store) -> tuple[PublicModel, ...] | None:
@@ -50,6 +50,7 @@ async def _ask_servers(store: Store) -> tuple[PublicModel, ...]:
             name,
             servers=[candidate.member.name for candidate in entry.plan.candidates],
             capabilities=sorted(entry.capabilities),
+            context_length=entry.context_length,
             route=entry.is_route,
         )
         for name, entry in sorted(pool.catalog.entries.items())
@@ -58,4 +59,5 @@ async def _ask_servers(store: Store) -> tuple[PublicModel, ...]:
 
 def _row(model: PublicModel) -> list[Cell]:
     name = f"{model.id} (route)" if model.route else model.id
-    return [Cell(name, "bold"), Cell(", ".join(model.servers)), Cell(", ".join(model.capabilities))]
+    context = "" if model.context_length is None else str(model.context_length)
+    return [Cell(name, "bold"), Cell(", ".join(model.servers)), Cell(context), Cell(", ".join(model.capabilities))]

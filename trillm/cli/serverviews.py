@@ -153,10 +153,13 @@ def _facts(server: ServerState) -> Iterator[tuple[str, str]]:
     yield "kind", " ".join(filter(None, [server.kind, server.version]))
     yield "source", server.source
     yield "in flight", _load(server)
+    yield "from others", str(server.elsewhere or "")
     yield "first token", _first_token(server)
     yield "last error", server.last_error or ""
     for model in server.models:
-        yield "model", f"{model.id} ({', '.join(model.capabilities)})" if model.capabilities else model.id
+        tokens = [f"{model.context_length} tokens"] if model.context_length else []
+        facts = ", ".join([*model.capabilities, *tokens])
+        yield "model", f"{model.id} ({facts})" if facts else model.id
 
 
 def _settings(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:

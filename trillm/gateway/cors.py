@@ -11,7 +11,13 @@ ANY = "*"
 #: Seconds for which a browser may remember what it may send: Chromium's most.
 REMEMBER_S = 7200
 
-_EXPOSED = b"x-request-id, request-id, x-trillm-server, server-timing, retry-after, retry-after-ms, x-should-retry"
+_LIMITS = b", ".join(
+    b"x-ratelimit-%b-%b" % (what, of) for what in (b"limit", b"remaining", b"reset") for of in (b"requests", b"tokens")
+)
+_EXPOSED = (
+    b"x-request-id, request-id, x-trillm-server, server-timing, retry-after, retry-after-ms, x-should-retry, "
+    b"openai-processing-ms, " + _LIMITS
+)
 
 
 @frozen

@@ -96,8 +96,9 @@ class Dispatch:
         """Exchange, and tell the pool how the server did."""
         try:
             answer = await self._exchange(lease)
-        except UpstreamBusy:
-            raise  # full, not broken
+        except UpstreamBusy as busy:
+            lease.full(busy.retry_after_s)
+            raise
         except UpstreamFailed as failed:
             lease.failed(failed)
             raise
@@ -116,8 +117,17 @@ class Dispatch:
 
     def _blame(self, lease: Lease, phase: str) -> None:
         """Hold a missed budget against the server; not a caller's wish that was too short, nor an answer too long."""
-        if self.blames and self.call.budget_s is None and phase != Phase.TOTAL:
+        if self.blames and self.call.budget_s is None and (phase != Phase.TOTAL or self._stuck(lease)):
             lease.failed(UpstreamFailed(f"the latency budget was spent in phase '{phase}'"))
+
+    def _stuck(self, lease: Lease) -> bool:
+        """Tell whether a whole answer that did not come speaks against its server.
+
+        A long answer is no fault. But of a server that answered nobody meanwhile another one is the better choice, if
+        there is one.
+        """
+        others = any(candidate.member is not lease.member for candidate in self.entry.plan.candidates)
+        return others and lease.silent and not self.call.stream
 
     async def _exchange(self, lease: Lease) -> PlainAnswer | None:
         call, dialect = self.call, self.call.dialect

@@ -10,11 +10,13 @@ from trillm.wire.exchange import Exchange
 
 MAX_ERROR_BYTES = 1024 * 1024
 
-#: Response headers that are between the backend and us, or that we write ourselves.
+#: Response headers that are between the backend and us, whose account there is the operator's, or that we write
+#: ourselves.
 _OURS = frozenset(
     b"connection keep-alive proxy-authenticate proxy-connection te trailer transfer-encoding upgrade content-length "
     b"content-type date server set-cookie x-request-id cache-control server-timing x-accel-buffering "
-    b"x-trillm-server content-encoding alt-svc strict-transport-security".split()
+    b"x-trillm-server content-encoding alt-svc strict-transport-security openai-organization openai-project "
+    b"anthropic-organization-id".split()
 )
 
 

@@ -75,7 +75,7 @@ class Attempts:
 
     def _someone_else(self) -> bool:
         now = trio.current_time()
-        return any(c.member not in self.tried and c.member.usable(now) for c in self.plan.candidates)
+        return any(c.member not in self.tried and c.ready(now) for c in self.plan.candidates)
 
 
 def _pause_s(error: UpstreamFailed) -> float:

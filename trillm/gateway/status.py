@@ -8,7 +8,6 @@ from trillm import __version__
 from trillm.gateway.access import require_model
 from trillm.gateway.gateway import Gateway
 from trillm.keys import EVERYTHING, Grants
-from trillm.models import Model
 from trillm.pool.catalog import Catalog, Entry
 from trillm.pool.latency import percentile
 from trillm.pool.member import Member, State
@@ -47,12 +46,8 @@ def _model_object(entry: Entry) -> dict[str, Any]:
         "owned_by": ", ".join(servers) or "trillm",
         "capabilities": sorted(entry.capabilities),
     }
-    lengths = [m.context_length for m in _models(entry) if m.context_length is not None]
-    return described | ({"max_model_len": min(lengths)} if lengths else {})
-
-
-def _models(entry: Entry) -> list[Model]:
-    return [m for c in entry.plan.candidates for m in c.member.models if m.id == c.model]
+    length = entry.context_length
+    return described if length is None else described | {"max_model_len": length}
 
 
 def readiness(gateway: Gateway, registry: Registry, *, detailed: bool) -> dict[str, Any]:
@@ -94,6 +89,7 @@ def _models_and_servers(catalog: Catalog) -> list[dict[str, Any]]:
             "id": entry.name,
             "servers": [candidate.member.name for candidate in entry.plan.candidates],
             "capabilities": sorted(entry.capabilities),
+            "context_length": entry.context_length,
             "route": entry.is_route,
         }
         for entry in catalog.entries.values()
@@ -115,6 +111,7 @@ def _server(member: Member, now: float) -> dict[str, Any]:
         "in_flight": member.in_flight,
         "limit": member.limit,
         "waiting": member.waiting,
+        "elsewhere": member.elsewhere,
         **first_token(member.first_token.values),
         "last_error": member.last_error,
     }

@@ -6,6 +6,7 @@ A name means, in this order: a route; the bare name of a model, slashes and all,
 
 import difflib
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 
 from attrs import evolve, field, frozen
 
@@ -57,6 +58,17 @@ class Entry:
         return evolve(self, plan=self.plan.of_those_who(lambda who: who.may(wanted) or who.may(other)))
 
     @property
+    def context_length(self) -> int | None:
+        """The tokens that each of its servers takes, as far as they tell."""
+        lengths = (
+            model.context_length
+            for candidate in self.plan.candidates
+            for model in candidate.member.models
+            if model.id == candidate.model
+        )
+        return min((length for length in lengths if length is not None), default=None)
+
+    @property
     def available(self) -> bool:
         """Whether a server that has it is up, as far as probes tell."""
         return any(c.member.server.enabled and c.member.reachable is not False for c in self.plan.candidates)
@@ -68,6 +80,12 @@ class Catalog:
 
     entries: Mapping[str, Entry]
     members: Mapping[str, Member]
+
+    @cached_property
+    def pooled(self) -> frozenset[Member]:
+        """Who is one of several that serve a name."""
+        plans = (entry.plan.primary for entry in self.entries.values())
+        return frozenset(candidate.member for plan in plans if len(plan) > 1 for candidate in plan)
 
     def resolve(self, name: str, operation: Operation) -> Entry:
         """Return who serves ``name``.

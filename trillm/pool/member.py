@@ -12,6 +12,7 @@ from trillm.backends import KINDS
 from trillm.backends.base import Backend
 from trillm.models import Found, Model, Operation
 from trillm.pool.breaker import Breaker
+from trillm.pool.fullness import Fullness
 from trillm.pool.latency import Window
 from trillm.registry.document import Server
 
@@ -52,13 +53,17 @@ class Member:
     found: Found | None = None
     reachable: bool | None = None
     last_error: str | None = None
-    #: When a request was last answered well, on the pool's clock.
+    #: When a request was last answered well, or a stream began to be, on the pool's clock.
     answered: float = -math.inf
     in_flight: int = 0
+    #: Requests that the server has from others than this process, as far as it told at its last probe.
+    elsewhere: int = 0
     waiting: int = 0
     share: int | None = None
     waiting_elsewhere: int = 0
     breaker: Breaker = field(factory=Breaker)
+    #: None: it is full for nothing.
+    full: Fullness | None = None
     first_token: Window = field(factory=Window)
     service: Window = field(factory=Window)
 
@@ -122,8 +127,7 @@ class Member:
 
     def usable(self, now: float) -> bool:
         """Tell whether a request may be sent to it at all at ``now``, slots aside."""
-        available = self.reachable is not False and self.server.enabled and not self.removed
-        return available and self.breaker.admits(now)
+        return self.reachable is not False and not self.removed and self.server.enabled and self.breaker.admits(now)
 
     @property
     def complaint(self) -> str:

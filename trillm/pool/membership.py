@@ -1,7 +1,7 @@
 """Which servers are served: those of the registry; while it names none, what was discovered; else the builtin one."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import trio
 from attrs import define, field
@@ -12,11 +12,16 @@ from trillm.pool.pool import Pool
 from trillm.registry.document import Server
 from trillm.registry.registry import RegistryLoaded, Snapshot
 from trillm.wire.control import Control
+from trillm.wire.net import Origin
 
 log = logging.getLogger(__name__)
 
-#: How often to look again while only the builtin backend is served.
-LOOK_AGAIN_S = 15.0
+#: How often to look while the registry names no server; as often as servers are probed. Where nothing listens, a look
+#: is one connection refused for each port.
+LOOK_AGAIN_S = 5.0
+#: For how long a discovered server that is gone is still served, as one that is down: who restarts it is not to find
+#: the builtin one in its place.
+FORGET_S = 60.0
 
 
 @define(eq=False)
@@ -31,7 +36,8 @@ class Membership:
     pool: Pool
     builtin_url: str | None = None
     _snapshot: Snapshot = field(factory=Snapshot, init=False)
-    _discovered: tuple[Server, ...] = field(default=(), init=False)
+    _discovered: Mapping[int, Discovered] = field(factory=dict, init=False)  # by port
+    _seen_at: dict[int, float] = field(factory=dict, init=False)
 
     def loaded(self, event: RegistryLoaded) -> None:
         """Follow the registry; a callback of the hub."""
@@ -44,9 +50,24 @@ class Membership:
         self._apply()
 
     def discovered(self, found: Sequence[Discovered]) -> None:
-        """Take in what runs on this machine."""
-        self._discovered = tuple(Server(name=d.name, url=d.url, kind=d.found.kind) for d in found)
-        self._apply()
+        """Take in what a look at this machine found, beside the servers that are known and up."""
+        now = self.pool.now()
+        seen = {Origin.of(one.url).port: one for one in found}
+        self._seen_at |= dict.fromkeys([*seen, *self.up()], now)
+        before, served = self._servers(), {**self._discovered, **seen}
+        self._discovered = {port: one for port, one in served.items() if now - self._seen_at[port] < FORGET_S}
+        if self._servers() != before:
+            names = ",".join(f"{one.name}={one.url}" for one in self._discovered.values())
+            log.info("servers discovered servers=%s", names or "none")
+            self._apply()
+
+    def up(self) -> Collection[int]:
+        """Return the ports of the discovered servers that are up, as what they were, as far as probes tell."""
+        return [port for port, one in self._discovered.items() if self._is_up(one)]
+
+    def _is_up(self, one: Discovered) -> bool:
+        member = self.pool.members.get(one.name)
+        return member is not None and member.reachable is True and member.kind == one.found.kind
 
     @property
     def source(self) -> Source:
@@ -64,7 +85,8 @@ class Membership:
             case Source.REGISTRY:
                 return tuple(self._snapshot.document.servers.values())
             case Source.DISCOVERED:
-                return self._discovered
+                # Their kind is left to the probes: the next server on that port may be of another one.
+                return tuple(Server(name=one.name, url=one.url) for one in self._discovered.values())
         return (Server(name="builtin", url=self.builtin_url, kind="builtin"),) if self.builtin_url else ()
 
 
@@ -74,21 +96,18 @@ async def serve_discovery(
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Look for local servers at the start, and again while there is nothing but the builtin backend."""
+    """Look for local servers at the start, and again and again while the registry names none."""
     while True:
-        if membership.source is Source.BUILTIN:
-            found = await _look(http)
-            if found:
-                log.info("servers discovered servers=%s", ",".join(f"{d.name}={d.url}" for d in found))
-                membership.discovered(found)
+        if membership.source is not Source.REGISTRY:
+            membership.discovered(await _look(http, membership.up()))
         task_status.started()
         task_status = trio.TASK_STATUS_IGNORED
         await trio.sleep(LOOK_AGAIN_S)
 
 
-async def _look(http: Control) -> Sequence[Discovered]:
+async def _look(http: Control, known: Collection[int]) -> Sequence[Discovered]:
     try:
-        return await discover(http)
+        return await discover(http, but=known)
     except Exception:
         # Whatever it is that listens there, trillm must start without it.
         log.exception("discovery broken")

@@ -19,6 +19,7 @@ from trillm.pool.breaker import BreakerState
 from trillm.pool.catalog import Catalog, build_catalog
 from trillm.pool.choose import Plan, Wait
 from trillm.pool.events import BackendStateChanged, ModelsChanged
+from trillm.pool.fullness import Fullness
 from trillm.pool.member import Member, Source, State
 from trillm.pool.slots import Slot, Slots
 from trillm.registry.document import Route, Server
@@ -81,10 +82,14 @@ class Pool:
             if member.breaker.state(self.now()) is BreakerState.CLOSED:
                 member.last_error = None
         else:
-            member.reachable, member.last_error = False, outcome.message
+            member.reachable, member.last_error, member.elsewhere = False, outcome.message, 0
         self._tell(member, before)
         if known != member.found or before is not member.state(self.now()):
             self._rebuild()
+
+    def loaded(self, member: Member, requests: int | None) -> None:
+        """Take in how many requests ``member`` says that it has, ours among them."""
+        member.elsewhere = max(0, (requests or 0) - member.in_flight)
 
     def _rebuild(self) -> None:
         names = tuple(self.catalog.entries)
@@ -128,6 +133,12 @@ class Pool:
         before = member.state(self.now())
         member.breaker.succeeded()
         self._tell(member, before)
+
+    def full(self, slot: Slot, retry_after_s: float | None) -> None:
+        """The server said that it is full."""
+        member = slot.candidate.member
+        member.full = member.full or Fullness()
+        member.full.refused(slot.candidate.model, self.now(), retry_after_s)
 
     def failed(self, slot: Slot, error: TrillmError) -> None:
         """The server failed: never called for what the caller did."""
@@ -174,6 +185,7 @@ class Lease:
 
     def answering(self) -> None:
         """The first content of a stream is there."""
+        self.member.answered = self._pool.now()
         if self._slot.probe is not None:
             self._pool.answering(self._slot)
 
@@ -183,6 +195,18 @@ class Lease:
         self.member.answered = now = self._pool.now()
         self.member.service.add(now - self.taken_at)
         self._pool.succeeded(self._slot)
+        if self.member.full is not None:
+            self.member.full.answered(self.model)
+            self.member.full = None if self.member.full.over else self.member.full
+
+    def full(self, retry_after_s: float | None) -> None:
+        """The server is full: neither well nor ill. It asked to be left alone for so long, if it said so."""
+        self._pool.full(self._slot, retry_after_s)
+
+    @property
+    def silent(self) -> bool:
+        """Whether the server has not answered anybody since this slot was taken."""
+        return self.member.answered <= self.taken_at
 
     def failed(self, error: TrillmError) -> None:
         """The server failed, by its own fault."""

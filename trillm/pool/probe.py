@@ -2,10 +2,12 @@
 
 import logging
 import math
+from collections import Counter
 
 import trio
 from attrs import define, field, frozen
 
+from trillm.backends.base import Site
 from trillm.backends.detect import inspect
 from trillm.errors import TrillmError, UpstreamFailed
 from trillm.models import Found
@@ -14,6 +16,10 @@ from trillm.pool.pool import Pool
 from trillm.wire.control import Control
 
 log = logging.getLogger(__name__)
+
+
+class Unanswered(UpstreamFailed):
+    """A probe got no answer in time: the server is stuck, or busy, or its machine is."""
 
 
 @frozen
@@ -25,12 +31,15 @@ class ProbeSettings:
         down_every_s: seconds between two probes of one that is down.
         within_s: seconds a probe may take.
         first_round_s: seconds the start waits for the first answers.
+        misses: probes in a row that a server which was up may leave unanswered until it counts as down. One that
+            refuses connections, or answers with an error, is down at once.
     """
 
     every_s: float = 5.0
     down_every_s: float = 1.0
     within_s: float = 3.0
     first_round_s: float = 1.0
+    misses: int = 3
 
 
 @define
@@ -39,6 +48,7 @@ class _Schedule:
 
     settings: ProbeSettings
     _due: dict[Member, float] = field(factory=dict, init=False)
+    _missed: Counter[Member] = field(factory=Counter, init=False)
 
     def take_due(self, members: list[Member], now: float) -> list[Member]:
         """Return who is to be probed now; they are not due again until :meth:`done`."""
@@ -46,11 +56,21 @@ class _Schedule:
         self._due = {member: self._due.get(member, now) for member in enabled}
         due = [member for member, at in self._due.items() if at <= now]
         self._due |= dict.fromkeys(due, math.inf)
+        self._missed = Counter({member: n for member, n in self._missed.items() if member in self._due})
         return due
+
+    def conclusive(self, member: Member, outcome: Found | TrillmError, began: float) -> bool:
+        """Note the outcome of a probe that ``began`` then; tell whether it says how ``member`` is doing."""
+        if not isinstance(outcome, Unanswered) or member.answered > began:
+            del self._missed[member]
+            return True
+        self._missed[member] += 1
+        return not member.reachable or self._missed[member] >= self.settings.misses
 
     def done(self, member: Member, now: float) -> None:
         """Note that a probe of ``member`` has ended."""
-        pause_s = self.settings.every_s if member.reachable else self.settings.down_every_s
+        well = member.reachable and not self._missed[member]
+        pause_s = self.settings.every_s if well else self.settings.down_every_s
         self._due[member] = now + pause_s
 
     def next_at(self) -> float:
@@ -72,7 +92,11 @@ async def serve_probes(
 
     async def probe(member: Member) -> None:
         began = trio.current_time()
-        pool.probed(member, await probe_once(member, http, within_s=settings.within_s), began=began)
+        outcome = await probe_once(member, http, within_s=settings.within_s)
+        if schedule.conclusive(member, outcome, began):
+            pool.probed(member, outcome, began=began)
+        if member in pool.catalog.pooled and member.reachable:
+            pool.loaded(member, await ask_load(member, http, within_s=settings.within_s))
         schedule.done(member, trio.current_time())
         first_round.done(member)
 
@@ -107,7 +131,20 @@ async def probe_once(member: Member, http: Control, *, within_s: float) -> Found
         # One server that answers what we do not expect must not end the probes of all others.
         log.exception("probe broken server=%s", member.name)
         return UpstreamFailed("trillm could not make sense of it; its log says why")
-    return UpstreamFailed(f"no answer to a probe within {within_s:g} s")
+    return Unanswered(f"no answer to a probe within {within_s:g} s")
+
+
+async def ask_load(member: Member, http: Control, *, within_s: float) -> int | None:
+    """Return how many requests a server has; None if it does not tell in time, and may be well all the same."""
+    server, backend = member.server, member.backend
+    with trio.move_on_after(within_s):
+        try:
+            return await backend.load(Site(backend, http, server.url, server.api_key, member.found))
+        except UpstreamFailed:
+            return None
+        except Exception:
+            log.exception("load not understood server=%s", member.name)
+    return None
 
 
 @define

@@ -1,26 +1,27 @@
 """The control plane's HTTP: small requests that find out what a server is and how it is doing.
 
-The only module that imports httpx, and only once a client is opened: its import is slower than most commands
-may be. It owns one ``httpx.AsyncClient``, has no deadlines (callers enter cancel scopes) and never follows a
-redirect. Callers' requests do not pass here: :mod:`trillm.wire.exchange` carries those.
+It has no deadlines (callers enter cancel scopes), never follows a redirect, and keeps a connection for a moment only: a
+probe's few questions share one, and the next probe shows that new ones are still accepted. Callers' requests do not
+pass here: :mod:`trillm.wire.exchange` carries those.
 """
 
-import os
-import socket
-import ssl
+import math
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import Any, Protocol, TypeVar
+from urllib.parse import quote, urlsplit
 
 import msgspec
 import trio
 from attrs import define, frozen
 
+from trillm.budget import Budget
 from trillm.errors import UpstreamFailed
-from trillm.wire.net import client_context
-
-if TYPE_CHECKING:
-    import httpx
+from trillm.wire import net
+from trillm.wire.exchange import Connections, Request
+from trillm.wire.net import Origin
 
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
 # Shorter than the idle limit of every server we know (5 s mostly), so that none closes as we reuse.
@@ -62,11 +63,19 @@ class Answer:
         return next((value for known, value in self.headers if known == name), b"")
 
 
+class Connect(Protocol):
+    """Opens a connection, as :func:`trillm.wire.net.connect` does."""
+
+    async def __call__(self, origin: Origin, *, at: str | None = None) -> trio.abc.Stream:
+        """Connect to ``origin``, or to what is at another address in its name."""
+
+
 @define
 class Control:
     """Asks servers. Made by :func:`open_control`."""
 
-    _client: "httpx.AsyncClient"
+    _connections: Connections
+    _connect: Connect
 
     async def get(self, url: str, *, api_key: str | None = None) -> Answer:
         """GET ``url`` and return the answer, whatever its status.
@@ -74,131 +83,78 @@ class Control:
         Raises:
             UpstreamFailed: there was no answer, or it is too large; the message is the reason, one line.
         """
-        return await self._ask("GET", url, _headers(api_key))
+        return await _ask(self._connections, "GET", url, api_key)
 
     async def get_at(self, url: str, address: str) -> Answer:
         """GET ``url`` from the server at ``address``, whatever its name resolves to. Otherwise as :meth:`get`."""
-        import httpx
-
-        target = httpx.URL(url)
-        # httpx keeps connections by address: another name's must not be taken for this one's.
-        headers = _headers(None) | {b"host": target.netloc, b"connection": b"close"}
-        extensions = {"sni_hostname": target.host}  # and the certificate is checked for that name
-        return await self._ask("GET", target.copy_with(host=address), headers, extensions=extensions)
+        # Connections are kept by name: what another address answered must not be taken for this one's.
+        with _connections(partial(self._connect, at=address)) as connections:
+            return await _ask(connections, "GET", url, None)
 
     async def post(self, url: str, json: Any, *, api_key: str | None = None) -> Answer:
         """POST ``json`` to ``url``. Otherwise as :meth:`get`."""
-        headers = _headers(api_key) | {b"content-type": b"application/json"}
-        return await self._ask("POST", url, headers, msgspec.json.encode(json))
-
-    async def _ask(
-        self,
-        method: str,
-        url: "str | httpx.URL",
-        headers: dict[bytes, bytes],
-        body: bytes | None = None,
-        extensions: dict[str, Any] | None = None,
-    ) -> Answer:
-        import httpx
-
-        try:
-            async with self._client.stream(
-                method, url, headers=headers, content=body, extensions=extensions
-            ) as response:
-                return Answer(response.status_code, _lowered(response), await _body(response))
-        except (httpx.RequestError, httpx.InvalidURL) as exc:
-            raise UpstreamFailed(_reason(exc, str(url))) from exc
+        return await _ask(self._connections, "POST", url, api_key, msgspec.json.encode(json))
 
 
 @asynccontextmanager
-async def open_control(transport: "httpx.AsyncBaseTransport | None" = None) -> AsyncIterator[Control]:
-    """Open the client, close it and its connections at the end.
+async def open_control(connect: Connect = net.connect) -> AsyncIterator[Control]:
+    """Open the client, close its connections at the end.
 
     Args:
-        transport: takes the network's place in tests.
+        connect: opens them; tests inject in-memory ones.
     """
-    import httpx
-
-    # No limit: httpx 0.28 loses a slot of its pool when a request is cancelled while it waits for one.
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEP_IDLE_S)
-    async with httpx.AsyncClient(
-        transport=transport,
-        verify=client_context(),
-        limits=limits,
-        timeout=None,  # noqa: S113  # deadlines are the callers' cancel scopes
-        trust_env=False,
-    ) as client:
-        yield Control(client)
+    with _connections(connect) as connections:
+        yield Control(connections, connect)
 
 
-def _headers(api_key: str | None) -> dict[bytes, bytes]:
+def _connections(connect: net.Connect) -> Connections:
+    return Connections(connect, connect_s=math.inf, keep_alive_s=KEEP_IDLE_S)
+
+
+async def _ask(connections: Connections, method: str, url: str, api_key: str | None, body: bytes = b"") -> Answer:
+    origin, target = _target(url)
+    request = Request(origin, _head(method, origin, target, api_key, len(body)), body)
+    try:
+        async with connections.exchange(request, Budget(math.inf, stall_s=math.inf)) as exchange:
+            answer = await exchange.read(MAX_ANSWER_BYTES)
+            return Answer(exchange.status, tuple(exchange.headers), answer)
+    except net.CannotConnect as exc:
+        raise net.CannotConnect(exc.reason, exc.reason) from exc  # whoever asked knows where
+
+
+def _target(url: str) -> tuple[Origin, str]:
+    """Return where ``url`` leads: to whom, and with which path and query.
+
+    Raises:
+        UpstreamFailed: it is no http(s) URL.
+    """
+    try:
+        parts = urlsplit(url)
+        name = parts.hostname or ""
+        host = name if name.isascii() else name.encode("idna").decode()
+        port = parts.port
+    except ValueError as exc:  # UnicodeError is one
+        raise UpstreamFailed(f"not an http(s) URL: {url}") from exc
+    if parts.scheme not in _PORTS or not _HOST.fullmatch(host):
+        raise UpstreamFailed(f"not an http(s) URL: {url}")
+    query = f"?{quote(parts.query, safe=_KEPT)}" if parts.query else ""
+    return Origin(parts.scheme, host, port or _PORTS[parts.scheme]), quote(parts.path or "/", safe=_KEPT) + query
+
+
+_PORTS = {"http": 80, "https": 443}
+# What a URL may hold is sent as it is (RFC 3986), "%" because it is escaped already.
+_KEPT = "/?:@!$&'()*+,;=-._~%"
+_HOST = re.compile(r"[^\s/?#@\\\x00-\x1f\x7f]+")
+
+
+def _head(method: str, origin: Origin, target: str, api_key: str | None, body_bytes: int) -> bytes:
     # Unpacked, a small answer can be any size: ask for it plain.
-    headers = {b"accept": b"*/*", b"accept-encoding": b"identity", b"user-agent": b"trillm"}
+    lines = [f"{method} {target} HTTP/1.1", f"host: {origin.authority}", "accept: */*", "accept-encoding: identity"]
+    lines.append("user-agent: trillm")
+    if body_bytes:
+        lines += ["content-type: application/json", f"content-length: {body_bytes}"]
     if api_key is not None:
-        headers[b"authorization"] = b"Bearer " + api_key.encode(errors="surrogateescape")
-    return headers
-
-
-def _lowered(response: "httpx.Response") -> tuple[tuple[bytes, bytes], ...]:
-    return tuple((name.lower(), value) for name, value in response.headers.raw)
-
-
-async def _body(response: "httpx.Response") -> bytes:
-    body = bytearray()
-    # Leaving the loop early would abandon httpx's nested generators half-run; cancelled, they unwind.
-    with trio.CancelScope() as scope:
-        async for piece in response.aiter_bytes():
-            body += piece
-            if len(body) > MAX_ANSWER_BYTES:
-                scope.cancel()
-    if len(body) > MAX_ANSWER_BYTES:
-        raise UpstreamFailed(f"the answer is larger than {MAX_ANSWER_BYTES} bytes")
-    return bytes(body)
-
-
-def _reason(exc: Exception, url: str) -> str:
-    """Say in one line, for a person, why there was no answer. Never quotes headers: they hold keys."""
-    import httpx
-
-    match exc, _first_cause(exc):
-        case _, OSError() as cause:
-            return _system_reason(cause, exc)
-        case httpx.InvalidURL() | httpx.UnsupportedProtocol(), _:
-            return f"not an http(s) URL: {url}"
-        case httpx.LocalProtocolError(), _:
-            return "the request cannot be sent: is there a line break in the API key?"
-        case httpx.RemoteProtocolError(), _:
-            return f"not an HTTP server, or it broke off: {_line(exc)}"
-        case _:
-            return f"the connection broke: {_line(exc)}"
-
-
-def _system_reason(cause: OSError, exc: Exception) -> str:
-    match cause:
-        case ssl.SSLCertVerificationError():
-            return f"TLS: certificate not accepted: {cause.verify_message}"
-        case ssl.SSLError():
-            return f"TLS: {(cause.reason or 'handshake failed').replace('_', ' ').lower()}"
-        case socket.gaierror():
-            return f"name not found: {_host(exc)}"
-        case _:
-            return (os.strerror(cause.errno) if cause.errno else _line(cause)).lower()
-
-
-def _host(exc: Exception) -> str:
-    import httpx
-
-    return exc.request.url.host if isinstance(exc, httpx.RequestError) else "?"
-
-
-def _first_cause(exc: BaseException) -> BaseException:
-    """Walk down to what went wrong first; of several attempts to connect, take the first."""
-    if isinstance(exc, BaseExceptionGroup):
-        return _first_cause(exc.exceptions[0])
-    # httpcore takes the cause off what it raises ("from None"): there only the context still knows it.
-    below = exc.__cause__ or (None if isinstance(exc, OSError) else exc.__context__)
-    return exc if below is None else _first_cause(below)
-
-
-def _line(exc: BaseException) -> str:
-    return " ".join(str(exc).split()) or type(exc).__name__
+        if re.search(r"[\r\n\0]", api_key):
+            raise UpstreamFailed("the request cannot be sent: is there a line break in the API key?")
+        lines.append(f"authorization: Bearer {api_key}")
+    return "\r\n".join([*lines, "", ""]).encode(errors="surrogateescape")

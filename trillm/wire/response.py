@@ -10,7 +10,8 @@ from trillm.errors import UpstreamFailed
 
 MAX_HEAD_BYTES = 64 * 1024
 
-_FRAMING = (b"content-length", b"transfer-encoding")
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+_KEEPING = frozenset({b"keep-alive", b"close"})
 
 
 class ResponseReader:
@@ -101,7 +102,19 @@ class ResponseReader:
         if self.status < 200:
             return
         self.head_complete = True
-        self._until_close = all(name not in _FRAMING for name, _ in self.headers)
+        framed, connection = False, b""
+        for name, value in self.headers:
+            if name in _FRAMING:
+                framed = True
+            elif name == b"connection":
+                connection = b"%b,%b" % (connection, value.lower()) if connection else value.lower()
+        self._until_close = not framed
+        if connection and connection not in _KEEPING:
+            self._forget({name.strip() for name in connection.split(b",")})
+
+    def _forget(self, names: set[bytes]) -> None:
+        """Drop the headers that the server says are for this connection alone (RFC 9110 §7.6.1)."""
+        self.headers = [header for header in self.headers if header[0] not in names]
 
     def on_body(self, data: bytes) -> None:
         """Take a piece of the body."""

@@ -7,7 +7,8 @@ from trillm.api.sums import summed
 
 
 def a_part(*, times=(), running=0, ready=True, models=("m",), **server) -> bytes:
-    shown = {"name": "gpu", "state": "up", "limit": 4, "in_flight": 0, "waiting": 0, "last_error": None} | server
+    nothing = {"in_flight": 0, "waiting": 0, "elsewhere": 0, "last_error": None}
+    shown = {"name": "gpu", "state": "up", "limit": 4} | nothing | server
     status = {"version": "1", "ready": ready, "error": None, "running": running, "servers": [shown], "models": models}
     return msgspec.msgpack.encode((status, {shown["name"]: times}))
 
@@ -17,6 +18,13 @@ def test_what_goes_on_is_added_and_what_is_configured_is_not():
     (gpu,) = joined["servers"]
     assert (gpu["in_flight"], gpu["waiting"], gpu["limit"], gpu["state"]) == (3, 3, 4, "up")
     assert (joined["running"], joined["workers"], joined["models"]) == (6, 2, ["m"])
+
+
+def test_what_a_server_has_from_others_is_what_none_of_the_processes_sent():
+    (gpu,) = summed([a_part(in_flight=1, elsewhere=5), a_part(in_flight=2, elsewhere=3)])["servers"]
+    assert gpu["elsewhere"] == 6 - 3
+    (gpu,) = summed([a_part(in_flight=1, elsewhere=0), a_part(in_flight=2, elsewhere=0)])["servers"]
+    assert gpu["elsewhere"] == 0
 
 
 @pytest.mark.parametrize(

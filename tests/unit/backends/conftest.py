@@ -1,4 +1,4 @@
-"""Servers that answer as recorded: httpx's own fake of the network, under the real client and the real backends."""
+"""Servers that answer as recorded, in memory, under the real client and the real backends."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from trillm.models import Capability, Found, Model, Operation
 RECORDED = Path(__file__).parent / "recorded"
 
 
-class Replay(httpx.MockTransport):
+class Replay:
     """Answers as a recorded server did; remembers what it was asked.
 
     Args:
@@ -24,14 +24,13 @@ class Replay(httpx.MockTransport):
     def __init__(self, answers: Mapping[str, Any], otherwise: Mapping[str, Any]) -> None:
         self.asked: list[str] = []
         self.keys: set[str | None] = set()
-        self._answers, self._otherwise = answers, otherwise
-        super().__init__(self._answer)
+        self.answers, self._otherwise = answers, otherwise
 
-    def _answer(self, request: httpx.Request) -> httpx.Response:
+    def __call__(self, request: httpx.Request) -> httpx.Response:
         line = f"{request.method} {request.url.path}"
         self.asked.append(line)
         self.keys.add(request.headers.get("authorization"))
-        answer = self._answers.get(line, self._otherwise)
+        answer = self.answers.get(line, self._otherwise)
         kinds = {name: answer[name] for name in ("headers", "json", "text") if name in answer}
         return httpx.Response(answer["status"], **kinds)
 

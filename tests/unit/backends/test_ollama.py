@@ -4,6 +4,8 @@ import json
 
 import httpx
 import pytest
+import trio
+from support.network import Network
 
 from trillm.backends import KINDS
 from trillm.backends.detect import inspect
@@ -46,12 +48,21 @@ def test_what_is_no_object_is_the_callers_mistake():
         OLLAMA.request_body(Operation.CHAT, b'["max_completion_tokens"]', "m")
 
 
+async def test_the_context_of_a_model_that_was_loaded_is_remembered(recording):
+    server = recording("ollama")
+    async with open_control(Network(server.transport)) as http:
+        found = await inspect(http, server.url)
+        server.transport.answers["GET /api/ps"] = {"status": 200, "json": {"models": []}}
+        assert await inspect(http, server.url, known=found) == found
+        assert {model.context_length for model in (await inspect(http, server.url)).models} == {None}
+
+
 async def test_a_model_that_it_fails_to_show_hides_neither_itself_nor_the_server():
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/api/show":
-            raise httpx.ReadError("reset")
+            raise trio.BrokenResourceError
         return httpx.Response(200, json={"version": "0.5.0", "models": [{"name": "one"}, {"name": "two"}]})
 
-    async with open_control(httpx.MockTransport(answer)) as http:
+    async with open_control(Network(answer)) as http:
         found = await inspect(http, "http://ollama.example:11434", kind="ollama")
     assert {model.id: model.capabilities for model in found.models} == {"one": frozenset(), "two": frozenset()}

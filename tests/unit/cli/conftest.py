@@ -24,14 +24,21 @@ GPU1 = {
     "in_flight": 3,
     "limit": 8,
     "waiting": 2,
+    "elsewhere": 4,
     "first_token_p50_ms": 120.4,
     "first_token_p95_ms": 340.2,
     "last_error": None,
     "source": "registry",
 }
 MODELS = [
-    {"id": "llama-3.1-8b", "servers": ["gpu1"], "capabilities": ["chat", "tools"], "route": False},
-    {"id": "fast", "servers": ["gpu1"], "capabilities": [], "route": True},
+    {
+        "id": "llama-3.1-8b",
+        "servers": ["gpu1"],
+        "capabilities": ["chat", "tools"],
+        "route": False,
+        "context_length": 131072,
+    },
+    {"id": "fast", "servers": ["gpu1"], "capabilities": [], "route": True, "context_length": None},
 ]
 STATUS = {"version": "0.1.0", "ready": True, "error": None, "servers": [GPU1], "models": MODELS}
 

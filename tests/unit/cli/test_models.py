@@ -6,9 +6,9 @@ def test_the_running_trillm_is_asked(cli, running):
 
     assert outcome.err == ""
     assert [line.split() for line in outcome.out.splitlines()] == [
-        ["MODEL", "SERVERS", "CAN", "DO"],
-        ["llama-3.1-8b", "gpu1", "chat,", "tools"],
-        ["fast", "(route)", "gpu1", "\u2013"],
+        ["MODEL", "SERVERS", "CONTEXT", "CAN", "DO"],
+        ["llama-3.1-8b", "gpu1", "131072", "chat,", "tools"],
+        ["fast", "(route)", "gpu1", "\u2013", "\u2013"],
     ]
     assert cli("model", "list", "--json").json == {"models": running.status["models"]}
 

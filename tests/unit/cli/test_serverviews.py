@@ -127,9 +127,10 @@ def test_show_tells_how_a_server_is_doing_and_its_settings(cli, written, running
         "kind": "vllm 0.11.0",
         "source": "registry",
         "in flight": "3/8 +2",
+        "from others": "4",
         "first token": "120/340 ms",
         "last error": NOTHING,
-        "model": "llama-3.1-8b (chat, tools)",
+        "model": "llama-3.1-8b (chat, tools, 131072 tokens)",
         "chat budget": "30.0 s",
     }
 

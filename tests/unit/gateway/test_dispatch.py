@@ -29,6 +29,7 @@ from support.servers import CLOSE, ok
 
 from trillm.budget import Budget
 from trillm.gateway.journey import Outcome
+from trillm.models import Operation
 
 # ── refused ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -194,3 +195,82 @@ async def test_a_server_that_keeps_failing_is_asked_no_more(autojump_clock, nurs
     statuses = [(await rig.ask()).status for _ in range(4)]
     assert statuses == [502, 502, 503, 503]
     assert rig.journeys[-1].attempts == 0
+
+
+# ── full, stuck ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def pooled(nursery, *first, second=(GOOD,), **settings):
+    """Two servers that share a model; the first has more weight, so that it is the one to be asked."""
+    scripts = {"one": [[first]] * 500, "two": [[second] * 500]}
+    return a_rig(nursery, a_server("one", weight=100), a_server("two"), scripts=scripts, **settings)
+
+
+@pytest.mark.parametrize("says_when", [b"retry-after: 30\r\n", b""])
+async def test_one_that_says_it_is_full_is_not_asked_by_the_next_and_costs_no_retries(
+    says_when, autojump_clock, nursery
+):
+    rig = pooled(nursery, answers(429, b"{}", says_when))
+    for _ in range(300):
+        assert (await rig.ask()).status == 200
+        await trio.sleep(0.1)
+    asked = len(rig.servers["one"].requests)
+    assert asked == 1 if says_when else asked <= 8
+    assert sum(journey.attempts for journey in rig.journeys) == 300 + asked
+    assert unblamed(rig) == ["one", "two"]
+
+
+async def test_one_that_said_it_is_full_is_asked_again_when_the_time_is_over(autojump_clock, nursery):
+    full = answers(429, b"{}", b"retry-after: 3\r\n")
+    scripts = {"one": [[[full]], [[GOOD]]], "two": [[[GOOD]] * 9]}
+    rig = a_rig(nursery, a_server("one", weight=100), a_server("two"), scripts=scripts)
+    who = []
+    for _ in range(3):
+        who.append((await rig.ask()).headers[b"x-trillm-server"])
+        await trio.sleep(2)
+    assert who == [b"two", b"two", b"one"]
+    assert rig.pool.members["one"].full is None
+
+
+async def test_where_everyone_is_full_the_caller_is_told_by_a_server(autojump_clock, nursery):
+    full = answers(429, b"{}", b"retry-after: 30\r\n")
+    rig = pooled(nursery, full, second=[full])
+    for _ in range(50):
+        reply = await rig.ask()
+        assert (reply.status, reply.error()["code"]) == (429, "upstream_busy")
+    assert sum(journey.attempts for journey in rig.journeys) == 51  # the other one was tried the first time only
+
+
+SILENT = [3600.0]
+
+
+async def test_one_that_answers_nobody_in_time_is_left_for_another(autojump_clock, nursery):
+    rig = pooled(nursery, *SILENT)
+    statuses = [(await rig.ask()).status for _ in range(4)]
+    assert statuses == [504, 504, 504, 200]
+    assert unblamed(rig) == ["two"]
+    assert await rig.left() == {}
+
+
+async def test_one_that_answers_others_meanwhile_is_only_slow(autojump_clock, nursery):
+    rig = pooled(nursery, *SILENT)
+    for _ in range(4):
+        async with trio.open_nursery() as asking:
+            asking.start_soon(rig.ask)
+            await trio.sleep(1)
+            rig.pool.members["one"].answered = trio.current_time()
+    assert [journey.server for journey in rig.journeys] == ["one"] * 4
+    assert unblamed(rig) == ["one", "two"]
+
+
+async def test_the_only_server_is_not_given_up_for_long_answers(autojump_clock, nursery):
+    rig = one(nursery, *SILENT)
+    assert [(await rig.ask()).status for _ in range(4)] == [504] * 4
+    assert unblamed(rig) == ["one"]
+
+
+async def test_a_budget_of_the_callers_own_is_held_against_nobody(autojump_clock, nursery):
+    rig = pooled(nursery, *SILENT)
+    for _ in range(4):
+        assert (await rig.ask(a_call(Operation.CHAT, (b"x-trillm-budget", b"1")))).status == 504
+    assert unblamed(rig) == ["one", "two"]

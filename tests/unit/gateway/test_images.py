@@ -7,6 +7,7 @@ import httpx
 import pytest
 import trio
 from support.gateways import GOOD, a_call, one
+from support.network import Network
 from support.pools import a_pool, a_server, found
 
 from trillm.errors import BadRequest
@@ -36,7 +37,7 @@ def entry(kind="ollama"):
 
 async def inlined(call, *, body=PNG, kind="ollama", content_type="image/png"):
     answer = httpx.Response(200, content=body, headers={"content-type": content_type})
-    async with open_control(httpx.MockTransport(lambda _: answer)) as http:
+    async with open_control(Network(lambda _: answer)) as http:
         return await Images(Fetcher(http, resolve)).inlined(call, entry(kind))
 
 
@@ -143,7 +144,7 @@ async def test_with_it_a_private_address_is_refused_and_the_server_not_asked(aut
     rig = one(nursery, GOOD)
     rig.pool.members["one"].server = a_server("one", kind="ollama")
     rig.pool.probed(rig.pool.members["one"], found("m", "other"))
-    async with open_control(httpx.MockTransport(lambda _: httpx.Response(200, content=PNG))) as http:
+    async with open_control(Network(lambda _: httpx.Response(200, content=PNG))) as http:
         rig.gateway.images = Images(Fetcher(http))
         url = {"url": "http://127.0.0.1/a.png"}
         reply = await rig.ask(a_call(messages=said({"type": "image_url", "image_url": url})))

@@ -8,11 +8,25 @@ from hypothesis import strategies as st
 from support.pools import a_server, found
 
 from trillm.pool.choose import Candidate, Hopeless, Picked, Plan, Wait, choose
+from trillm.pool.fullness import Fullness
 from trillm.pool.member import Member
 
 
-def a_member(name: str = "one", *, in_flight: int = 0, up: bool | None = True, broken: bool = False, **settings):
-    member = Member(a_server(name, **settings), reachable=up, in_flight=in_flight)
+def a_member(
+    name: str = "one",
+    *,
+    in_flight: int = 0,
+    elsewhere: int = 0,
+    up: bool | None = True,
+    broken: bool = False,
+    full_s: float | None = None,
+    **settings,
+):
+    """A server; ``full_s``: it asked to be left alone for that long from 0 on."""
+    member = Member(a_server(name, **settings), reachable=up, in_flight=in_flight, elsewhere=elsewhere)
+    if full_s is not None:
+        member.full = Fullness()
+        member.full.refused("m", 0, full_s)
     for _ in range(3 if broken else 0):
         member.breaker.failed(0)
     return member
@@ -47,6 +61,31 @@ SITUATIONS = {
     "the other one is full": ([a_member("full", **FULL), a_member()], [], "one"),
     "the other one has more to do": ([a_member("loaded", in_flight=2), a_member("idle", in_flight=1)], [], "idle"),
     "the heavier one has more to do": ([a_member("big", in_flight=2, weight=4), a_member("small")], [], "big"),
+    "the other one has more to do for others": (
+        [a_member("loaded", elsewhere=2), a_member("idle", in_flight=1)],
+        [],
+        "idle",
+    ),
+    "one that said it is full": ([a_member(full_s=5)], [], "one"),
+    "the other one said it is full": ([a_member("said", full_s=5), a_member(in_flight=9)], [], "one"),
+    "the other one said it was full": ([a_member("said", full_s=-1), a_member(in_flight=9)], [], "said"),
+    "one said it is full, one is waited for": ([a_member("said", full_s=5), a_member("a", **FULL)], [], ["a"]),
+    "both said they are full": ([a_member("later", full_s=5), a_member("sooner", full_s=2)], [], "sooner"),
+    "both said so and one has no slot": ([a_member("a", full_s=5), a_member("b", full_s=2, **FULL)], [], "a"),
+    "both said so and none has a slot": (
+        [a_member("a", full_s=5, **FULL), a_member("b", full_s=2, **FULL)],
+        [],
+        ["a", "b"],
+    ),
+    "a fallback while the primary said it is full": ([a_member(full_s=5)], [a_member("spare")], "spare"),
+    "a fallback that has no slot while the primary said it is full": (
+        [a_member(full_s=5)],
+        [a_member("spare", **FULL)],
+        ["spare"],
+    ),
+    "a fallback that said it is full too": ([a_member(full_s=5)], [a_member("spare", full_s=1)], "one"),
+    "the first fallback said it is full": ([], [a_member("first", full_s=5), a_member("second")], "second"),
+    "all fallbacks said they are full": ([], [a_member("first", full_s=5), a_member("second", full_s=1)], "first"),
     "both are full": ([a_member("a", **FULL), a_member("b", **FULL)], [], ["a", "b"]),
     "one is full, the other down": ([a_member("a", **FULL), a_member("b", up=False)], [], ["a"]),
     "a fallback while the primary is free": ([a_member()], [a_member("spare")], "one"),
@@ -111,6 +150,12 @@ def test_slots_are_as_the_registry_says_else_as_the_server_says_else_without_lim
     assert member.limit == 4
     member.server = a_server("one", max_concurrent=2)
     assert member.limit == 2
+
+
+def test_what_it_is_full_of_is_one_model():
+    member = a_member("said", full_s=5)
+    plan = Plan("n", (Candidate(member, "n"), Candidate(a_member(in_flight=1), "n")))
+    assert who(choose(plan, 0)) == "said"
 
 
 members = st.builds(

@@ -1,15 +1,19 @@
 """Which servers are served: the registry's, else those discovered, else the builtin one."""
 
+from contextlib import asynccontextmanager
+
 import httpx
 import pytest
 import trio
 import trio.testing
+from support.network import Network, refused
 from support.pools import a_pool, a_route, a_server
 
 from trillm.backends.detect import Discovered
 from trillm.models import Found
 from trillm.pool.member import Source
-from trillm.pool.membership import LOOK_AGAIN_S, Membership, serve_discovery
+from trillm.pool.membership import FORGET_S, LOOK_AGAIN_S, Membership, serve_discovery
+from trillm.pool.probe import serve_probes
 from trillm.registry.document import Document
 from trillm.registry.registry import RegistryLoaded, Snapshot
 from trillm.wire.control import open_control
@@ -51,7 +55,6 @@ async def test_what_was_discovered_takes_its_place(membership):
     membership.loaded(loaded())
     membership.discovered([OLLAMA])
     assert served(membership) == {"ollama": Source.DISCOVERED}
-    assert membership.pool.members["ollama"].server.kind == "ollama"
 
 
 async def test_what_the_registry_names_is_served_and_nothing_else(membership):
@@ -94,34 +97,99 @@ class Machine:
     def __init__(self, *ports: int) -> None:
         self.ports = set(ports)
         self.looks = 0
+        self.owner = "vllm"
 
     async def answer(self, request: httpx.Request) -> httpx.Response:
         if request.url.port == 8000 and request.url.path == "/v1/models":
             self.looks += 1
         if request.url.port not in self.ports:
-            raise httpx.ConnectError("refused") from ConnectionRefusedError(111, "connection refused")
+            raise refused(request)
         if request.url.path == "/v1/models":
-            return httpx.Response(200, json={"data": [{"id": "m", "owned_by": "vllm", "max_model_len": 4096}]})
+            return httpx.Response(200, json={"data": [{"id": "m", "owned_by": self.owner, "max_model_len": 4096}]})
         return httpx.Response(200 if request.url.path in ("/health", "/version") else 404, json={"version": "0.33"})
 
 
-async def test_it_is_ready_after_the_first_look_and_looks_again_while_there_is_nothing(
-    membership, nursery, autojump_clock
-):
+@asynccontextmanager
+async def looking(membership, machine, *, probed=True):
+    """Look for servers, and at those that are there, for the time of the block."""
+    async with open_control(Network(machine.answer)) as http, trio.open_nursery() as nursery:
+        await nursery.start(serve_discovery, membership, http)
+        if probed:
+            await nursery.start(serve_probes, membership.pool, http)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def test_it_is_ready_after_the_first_look_and_looks_again_while_there_is_nothing(membership, autojump_clock):
     machine = Machine()
     membership.loaded(loaded())
-    async with open_control(httpx.MockTransport(machine.answer)) as http:
-        await nursery.start(serve_discovery, membership, http)
-        looks_at_once = machine.looks
-        assert looks_at_once > 0
+    async with looking(membership, machine, probed=False):
+        assert machine.looks > 0
         assert served(membership) == {"builtin": Source.BUILTIN}
         machine.ports = {8000}
         await trio.sleep(LOOK_AGAIN_S + 0.5)
         assert served(membership) == {"vllm": Source.DISCOVERED}
-        looks = machine.looks
+
+
+async def test_what_is_found_and_up_is_left_to_the_probes(membership, autojump_clock):
+    machine = Machine(8000)
+    membership.loaded(loaded())
+    async with looking(membership, machine):
+        await trio.sleep(1)
+        before = machine.looks
         await trio.sleep(10 * LOOK_AGAIN_S)
-        assert machine.looks == looks  # found is found
-        nursery.cancel_scope.cancel()
+        assert machine.looks - before <= 11  # one probe each time
+
+
+async def test_another_one_is_found_while_one_is_there_already(membership, autojump_clock):
+    machine = Machine(8000)
+    membership.loaded(loaded())
+    async with looking(membership, machine):
+        machine.ports = {8000, 8080}
+        await trio.sleep(LOOK_AGAIN_S + 1)
+        assert served(membership) == {"vllm": Source.DISCOVERED, "vllm-8080": Source.DISCOVERED}
+        assert list(membership.pool.catalog.entries) == ["m"]
+
+
+async def test_one_that_is_gone_is_down_for_a_minute_and_then_forgotten(membership, autojump_clock):
+    machine = Machine(8000)
+    membership.loaded(loaded())
+    async with looking(membership, machine):
+        machine.ports = set()
+        await trio.sleep(FORGET_S - LOOK_AGAIN_S)
+        assert served(membership) == {"vllm": Source.DISCOVERED}
+        assert membership.pool.members["vllm"].reachable is False
+        await trio.sleep(3 * LOOK_AGAIN_S)
+        assert served(membership) == {"builtin": Source.BUILTIN}
+        machine.ports = {8000}
+        await trio.sleep(LOOK_AGAIN_S + 0.5)
+        assert served(membership) == {"vllm": Source.DISCOVERED}
+
+
+async def test_one_that_comes_back_in_time_is_the_same_as_before(membership, autojump_clock):
+    machine = Machine(8000)
+    membership.loaded(loaded())
+    async with looking(membership, machine):
+        await trio.sleep(1)
+        before = membership.pool.members["vllm"]
+        machine.ports = set()
+        await trio.sleep(FORGET_S / 2)
+        machine.ports = {8000}
+        await trio.sleep(FORGET_S)
+        assert membership.pool.members["vllm"] is before
+        assert before.reachable is True
+
+
+async def test_another_kind_on_the_same_port_takes_its_place(membership, autojump_clock):
+    machine = Machine(8000)
+    membership.loaded(loaded())
+    async with looking(membership, machine):
+        await trio.sleep(1)
+        machine.ports = set()
+        await trio.sleep(LOOK_AGAIN_S + 1)
+        machine.owner, machine.ports = "somebody", {8000}
+        await trio.sleep(2 * LOOK_AGAIN_S)
+        assert served(membership) == {"openai-8000": Source.DISCOVERED}
 
 
 async def test_something_odd_that_listens_there_does_not_keep_trillm_from_starting(
@@ -131,7 +199,7 @@ async def test_something_odd_that_listens_there_does_not_keep_trillm_from_starti
         raise RecursionError("as a defect of ours would")
 
     membership.loaded(loaded())
-    async with open_control(httpx.MockTransport(confuses)) as http:
+    async with open_control(Network(confuses)) as http:
         await nursery.start(serve_discovery, membership, http)
         assert served(membership) == {"builtin": Source.BUILTIN}
         nursery.cancel_scope.cancel()
@@ -141,7 +209,7 @@ async def test_something_odd_that_listens_there_does_not_keep_trillm_from_starti
 async def test_it_does_not_look_while_the_registry_names_servers(membership, nursery, autojump_clock):
     machine = Machine(8000)
     membership.loaded(loaded(a_server("one")))
-    async with open_control(httpx.MockTransport(machine.answer)) as http:
+    async with open_control(Network(machine.answer)) as http:
         await nursery.start(serve_discovery, membership, http)
         await trio.sleep(5 * LOOK_AGAIN_S)
         assert machine.looks == 0

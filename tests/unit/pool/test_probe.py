@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 from attrs import define, field
+from support.network import Network
 from support.pools import a_pool, a_server, reconfigure
 
 from trillm.errors import UpstreamFailed
@@ -16,6 +17,7 @@ from trillm.models import Found, Model
 from trillm.pool.member import Member, State
 from trillm.pool.probe import ProbeSettings, probe_once, serve_probes
 from trillm.wire.control import Control, open_control
+from trillm.wire.net import CannotConnect
 
 SETTINGS = ProbeSettings(every_s=5, down_every_s=1, within_s=3, first_round_s=1)
 
@@ -29,7 +31,7 @@ async def good() -> httpx.Response:
 
 
 async def refuses() -> httpx.Response:
-    raise httpx.ConnectError("refused") from ConnectionRefusedError(111, "connection refused")
+    raise CannotConnect("cannot connect", "connection refused")
 
 
 async def slow() -> httpx.Response:
@@ -46,7 +48,7 @@ async def confuses() -> httpx.Response:
 
 
 @define
-class Network:
+class Machines:
     """How each server answers, and when it was asked."""
 
     answers: dict[str, Callable[[], Awaitable[httpx.Response]]]
@@ -62,9 +64,9 @@ class Network:
 @asynccontextmanager
 async def probing(**answers):
     """Probe servers that answer like this for the time of the block; yields the pool and the network."""
-    network = Network(answers)
+    network = Machines(answers)
     pool, _ = a_pool(*map(a_server, answers))
-    async with open_control(httpx.MockTransport(network.answer)) as http, trio.open_nursery() as nursery:
+    async with open_control(Network(network.answer)) as http, trio.open_nursery() as nursery:
         await nursery.start(partial(serve_probes, pool, http, settings=SETTINGS))
         yield pool, network
         nursery.cancel_scope.cancel()
@@ -118,6 +120,49 @@ async def test_one_that_does_not_answer_is_given_up_and_asked_again(autojump_clo
         assert pool.members["a"].last_error == "no answer to a probe within 3 s"
         await trio.sleep(4)
         assert network.asked["a"] == pytest.approx([0, 4], abs=0.1)
+
+
+async def test_one_that_was_up_may_miss_two_probes_in_a_row_and_is_asked_sooner(autojump_clock):
+    async with probing(a=good) as (pool, network):
+        network.answers["a"] = silent
+        await trio.sleep(5 + 3 + 1 + 3 + 1 + 2.5)
+        assert states(pool)["a"] is State.UP
+        await trio.sleep(1)
+        assert states(pool)["a"] is State.DOWN
+        assert pool.members["a"].last_error == "no answer to a probe within 3 s"
+        assert network.asked["a"] == pytest.approx([0, 5, 9, 13], abs=0.1)
+
+
+async def test_misses_that_are_not_in_a_row_are_forgotten(autojump_clock):
+    async with probing(a=good) as (pool, network):
+        for _ in range(4):
+            network.answers["a"] = silent
+            await trio.sleep(11)
+            network.answers["a"] = good
+            await trio.sleep(6)
+            assert states(pool)["a"] is State.UP
+
+
+async def test_a_miss_while_requests_are_answered_is_none(autojump_clock):
+    async with probing(a=good) as (pool, network):
+        network.answers["a"] = silent
+        for second in range(60):
+            await trio.sleep(1)
+            if second < 40:
+                pool.members["a"].answered = trio.current_time()
+            elif second < 46:
+                assert states(pool)["a"] is State.UP
+        assert states(pool)["a"] is State.DOWN
+
+
+async def test_one_that_refuses_or_fails_is_down_at_once(autojump_clock):
+    async def fails() -> httpx.Response:
+        return httpx.Response(500, text="no engine")
+
+    async with probing(a=good, b=good) as (pool, network):
+        network.answers |= {"a": refuses, "b": fails}
+        await trio.sleep(5.1)
+        assert states(pool) == {"a": State.DOWN, "b": State.DOWN}
 
 
 async def test_one_that_is_slow_is_never_asked_twice_at_once(autojump_clock):
@@ -199,7 +244,7 @@ async def test_a_server_that_is_up_is_not_asked_again_what_costs_it_something(au
             return httpx.Response(200, json={"version": "0.9"})
         return httpx.Response(200, json={"models": [{"name": "m"}], "capabilities": ["completion"]})
 
-    async with open_control(httpx.MockTransport(answer)) as http:
+    async with open_control(Network(answer)) as http:
         for reachable in (False, True):
             member.reachable = reachable
             member.found = await probe_once(member, http, within_s=3)
@@ -207,11 +252,71 @@ async def test_a_server_that_is_up_is_not_asked_again_what_costs_it_something(au
     assert asked.count("/api/tags") == 2
 
 
+class Busy:
+    """A vLLM that has so many requests; ``metrics_take_s``: until it says so."""
+
+    def __init__(self, running: int, *, metrics_take_s: float = 0) -> None:
+        self.running, self.metrics_take_s = running, metrics_take_s
+        self.asked = 0
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/metrics":
+            self.asked += 1
+            await trio.sleep(self.metrics_take_s)
+            return httpx.Response(200, text=f"vllm:num_requests_running {self.running}.0\n")
+        return httpx.Response(200, json={"data": [{"id": "m", "owned_by": "vllm"}], "version": "0.33", "paths": {}})
+
+
+@asynccontextmanager
+async def probing_vllms(**servers: Busy):
+    """Probe these for the time of the block; yields the pool."""
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        return await servers[request.url.host.removesuffix(".example")](request)
+
+    pool, _ = a_pool(*(a_server(name, kind="vllm") for name in servers))
+    async with open_control(Network(answer)) as http, trio.open_nursery() as nursery:
+        await nursery.start(partial(serve_probes, pool, http, settings=SETTINGS))
+        yield pool
+        nursery.cancel_scope.cancel()
+
+
+async def test_of_those_who_share_a_model_it_is_known_how_busy_others_keep_them(autojump_clock):
+    async with probing_vllms(a=Busy(7), b=Busy(2)) as pool:
+        await trio.sleep(6)
+        assert {name: member.elsewhere for name, member in pool.members.items()} == {"a": 7, "b": 2}
+        pool.members["a"].in_flight = 5  # ours are among the seven
+        await trio.sleep(5)
+        assert pool.members["a"].elsewhere == 2
+
+
+async def test_who_shares_no_model_is_not_asked(autojump_clock):
+    alone = Busy(7)
+    async with probing_vllms(a=alone) as pool:
+        await trio.sleep(11)
+        assert (alone.asked, pool.members["a"].elsewhere) == (0, 0)
+
+
+async def test_one_that_does_not_say_how_busy_it_is_is_well_all_the_same(autojump_clock):
+    async with probing_vllms(a=Busy(7, metrics_take_s=3600), b=Busy(2)) as pool:
+        await trio.sleep(30)
+        assert states(pool) == {"a": State.UP, "b": State.UP}
+        assert pool.members["a"].elsewhere == 0
+
+
+async def test_of_one_that_went_down_nothing_is_known(autojump_clock):
+    b = Busy(2)
+    async with probing_vllms(a=Busy(7), b=b) as pool:
+        await trio.sleep(6)
+        pool.probed(pool.members["a"], UpstreamFailed("gone"))
+        assert pool.members["a"].elsewhere == 0
+
+
 async def test_an_error_is_an_outcome(autojump_clock):
     async def refuse(_request: httpx.Request) -> httpx.Response:
         return httpx.Response(503, text="starting")
 
-    async with open_control(httpx.MockTransport(refuse)) as http:
+    async with open_control(Network(refuse)) as http:
         outcome = await probe_once(Member(a_server("a")), http, within_s=3)
     assert isinstance(outcome, UpstreamFailed)
     assert "starting" in outcome.message
@@ -219,7 +324,7 @@ async def test_an_error_is_an_outcome(autojump_clock):
 
 async def test_cancelled_it_ends_at_once(autojump_clock):
     def unused() -> Control:
-        return Control(None)
+        return Control(None, None)
 
     pool, _ = a_pool()
     with trio.move_on_after(1) as scope:

@@ -5,6 +5,7 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from support.network import Network
 
 from trillm.wire.control import open_control
 from trillm.wire.fetch import FETCH_S, Fetcher, Refused, is_public
@@ -32,17 +33,18 @@ async def fetched(url: str, answers):
     asked = []
 
     def answer(request: httpx.Request) -> httpx.Response:
-        asked.append((request.url.host, request.headers["host"], request.extensions.get("sni_hostname")))
+        asked.append((network.addresses[-1], request.headers["host"]))
         return answers[f"{request.headers['host']}{request.url.path}"]
 
-    async with open_control(httpx.MockTransport(answer)) as http:
+    network = Network(answer)
+    async with open_control(network) as http:
         return await Fetcher(http, resolve).fetch(url), asked
 
 
 async def test_a_public_url_is_fetched_from_the_address_that_was_checked():
     answer, asked = await fetched("https://good.example/a.png", {"good.example/a.png": httpx.Response(200, text="x")})
     assert answer.body == b"x"
-    assert asked == [(PUBLIC, "good.example", "good.example")]
+    assert asked == [(PUBLIC, "good.example")]
 
 
 async def test_redirects_are_followed_and_checked():
@@ -50,7 +52,7 @@ async def test_redirects_are_followed_and_checked():
     answers = {"good.example/a": moved, "other.example:8080/b": httpx.Response(200, text="y")}
     answer, asked = await fetched("http://good.example/a", answers)
     assert answer.body == b"y"
-    assert [name for _, name, _ in asked] == ["good.example", "other.example:8080"]
+    assert [name for _, name in asked] == ["good.example", "other.example:8080"]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +104,7 @@ async def test_one_that_takes_too_long_is_given_up(autojump_clock):
     async def never(host: str, port: int) -> list[str]:
         await trio.sleep_forever()
 
-    async with open_control(httpx.MockTransport(lambda _: httpx.Response(200))) as http:
+    async with open_control(Network(lambda _: httpx.Response(200))) as http:
         began = trio.current_time()
         with pytest.raises(Refused, match="within"):
             await Fetcher(http, never).fetch("http://good.example/")

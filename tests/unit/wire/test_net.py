@@ -368,6 +368,17 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
+@pytest.mark.parametrize("at", [None, "127.0.0.1"])
+async def test_an_address_is_dialled_without_asking_for_names(nursery, at):
+    trio.socket.set_custom_hostname_resolver(Resolver())
+    listeners = await nursery.start(partial(trio.serve_tcp, trio.aclose_forcefully, 0, host="127.0.0.1"))
+    port = listeners[0].socket.getsockname()[1]
+    stream = await connect(Origin("http", "gpu2.example" if at else "127.0.0.1", port), at=at)
+    assert stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    close_now(stream)
+    nursery.cancel_scope.cancel()
+
+
 async def test_a_refused_connection_is_said_in_words():
     port = free_port()
     with pytest.raises(UpstreamFailed) as caught:

@@ -62,6 +62,24 @@ def test_header_names_are_lower_case_and_values_as_they_came():
     assert reader.headers == [(b"x-a", b"B c"), (b"x-a", b"2"), (b"content-length", b"0")]
 
 
+@pytest.mark.parametrize(
+    ("connection", "left"),
+    [
+        (b"connection: keep-alive", {b"connection", b"x-one", b"x-two"}),
+        (b"Connection: close", {b"connection", b"x-one", b"x-two"}),
+        (b"connection: keep-alive, X-One", {b"connection", b"x-two"}),
+        (b"connection: x-one ,x-two", {b"connection"}),
+        (b"connection: close\r\nConnection: X-TWO", {b"connection", b"x-one"}),
+        (b"connection: content-length", {b"connection", b"x-one", b"x-two"}),
+    ],
+)
+def test_what_a_server_says_is_for_this_connection_is_dropped(connection, left):
+    reader = ResponseReader()
+    reader.feed(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-one: 1\r\n" + connection + b"\r\nX-Two: 2\r\n\r\nok")
+    assert {name for name, _ in reader.headers} - {b"content-length"} == left
+    assert (reader.complete, reader.take_body()) == (True, b"ok")
+
+
 def test_a_trailer_is_not_a_header():
     assert read(CHUNKED).headers == [(b"transfer-encoding", b"chunked")]
 
