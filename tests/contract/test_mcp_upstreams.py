@@ -19,9 +19,7 @@ from trillm.keys import Grants, KeyRecord, Keyring, digest
 from trillm.mcp import links
 from trillm.registry.mcpentries import McpServer
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*SEP-2577", "ignore:Async generator 'httpx2", "ignore::pytest.PytestUnraisableExceptionWarning"
-)
+pytestmark = pytest.mark.filterwarnings("ignore:.*SEP-2577")
 TRANSPORTS = ("stdio", "http", "ws")
 #: Answers `initialize` and nothing else.
 DEAF = """

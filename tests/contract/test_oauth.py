@@ -18,8 +18,6 @@ from support.tools import calls, mcp, turns
 from trillm.keys import OAuthSettings
 from trillm.registry.store import Store
 
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-
 RESOURCE = "https://llm.example/mcp"
 KEY, OTHER = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
 

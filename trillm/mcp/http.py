@@ -95,7 +95,7 @@ class HttpFace:
             self._outlets.discard(outlet)
 
     async def _handle(self, request: HttpRequest, outlet: Outlet) -> None:
-        caller = self.endpoint.access.admit(request.raw_headers)
+        caller = self.endpoint.admit(request.raw_headers, request.address)
         view = self.endpoint.view(request.path, caller)
         if view is None:
             raise NotFound(f"No MCP server is served at {request.path!r}. Try /mcp.")
