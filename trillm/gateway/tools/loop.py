@@ -40,13 +40,14 @@ class ToolLoop:
         asked: which tools the call asks for.
         source: where they come from.
         limits: in force.
+        board: told what the tools do.
     """
 
     dispatch: Dispatch
     asked: Asked
     source: ToolSource
     limits: ToolLimits
-    _board: Board = field(factory=Board, init=False)
+    board: Board = field(factory=Board)
     _turns: StreamedTurns | WholeTurns = field(init=False)
     _spending: Spending = field(init=False)
     _tally: Tally = field(init=False)
@@ -54,7 +55,7 @@ class ToolLoop:
     def __attrs_post_init__(self) -> None:
         dispatch = self.dispatch
         kind = StreamedTurns if dispatch.call.stream else WholeTurns
-        self._turns = kind(dispatch, self._board, self.asked.own)
+        self._turns = kind(dispatch, self.board, self.asked.own)
         self._spending = Spending(dispatch.budget, self._turns.visible)
         self._tally = Tally(self.limits, self.asked.max_calls)
 
@@ -67,7 +68,8 @@ class ToolLoop:
         """
         with self._spending.step(Phase.TOOLS):
             offer = await self._offer()
-        calls = Calls(self.source, offer.offered, self.limits, self._caller, self._board, self.dispatch.metrics)
+        self.board.offered = offer.offered
+        calls = Calls(self.source, offer.offered, self.limits, self._caller, self.board, self.dispatch.metrics)
         conversation = Conversation.of(self.dispatch.call.body)
         changed = offer.first()
         while (run := await self._turn(conversation.body(changed))) is not None:
