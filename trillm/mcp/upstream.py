@@ -237,7 +237,17 @@ async def open_session(
         ConfigError: something of its entry is missing in our environment.
         UpstreamFailed: it cannot be reached or started, or no version was agreed on within ``start_s``.
     """
-    async with _open_channel(server, groups, schemas, signer) as channel, trio.open_nursery() as nursery:
+    async with (
+        _open_channel(server, groups, schemas, signer) as channel,
+        open_upstream(server, client, channel, era) as it,
+    ):
+        yield it
+
+
+@asynccontextmanager
+async def open_upstream(server: McpServer, client: Client, channel: Channel, era: str) -> AsyncIterator[Upstream]:
+    """Agree on a version over an open channel; otherwise as :func:`open_session`."""
+    async with trio.open_nursery() as nursery:
         peer = Peer(channel, client.answer, client.hear)
         is_http = server.url is not None and server.url.startswith("http")
         upstream = Upstream(server, peer, client, cast("HttpChannel", channel) if is_http else None)
