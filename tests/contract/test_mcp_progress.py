@@ -1,7 +1,7 @@
 """Progress over two hops, as it is on the wire: in order, before the result, and none after. Ten thousand calls."""
 
 import json
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import pytest
@@ -10,11 +10,12 @@ import trio_websocket as tw
 from attrs import define, field
 from support.mcpclient import Raw, envelope
 from support.mcpfront import fronted
+from support.servers import ok, read_request
 from support.sockets import open_socket
 
 from trillm.registry.mcpentries import McpServer
 
-CALLS, AT_ONCE, STEPS = 5_000, 32, 4
+CALLS, AT_ONCE, STEPS = 2_500, 32, 4
 TOOL = {"name": "steps", "inputSchema": {"type": "object"}}
 
 
@@ -32,42 +33,60 @@ def result_of(message, era):
     return None
 
 
-async def answer(socket, message, era):
-    async def say(**members):
-        await socket.send_message(json.dumps({"jsonrpc": "2.0", **members}))
-
+def answers_to(message, era):
+    """What an upstream says to a request, message by message."""
     if message["method"] == "tools/call":
         token = message["params"]["_meta"]["progressToken"]
         for step in range(1, STEPS + 1):
             params = {"progressToken": token, "progress": step, "total": STEPS}
-            await say(method="notifications/progress", params=params)
-        result = {"content": [], "resultType": "complete"}
-        return await say(id=message["id"], result=result)
-    result = result_of(message, era)
-    if result is None:
-        return await say(id=message["id"], error={"code": -32601, "message": "no"})
-    return await say(id=message["id"], result=result)
+            yield {"jsonrpc": "2.0", "method": "notifications/progress", "params": params}
+        yield {"jsonrpc": "2.0", "id": message["id"], "result": {"content": [], "resultType": "complete"}}
+    elif (result := result_of(message, era)) is not None:
+        yield {"jsonrpc": "2.0", "id": message["id"], "result": result}
+    else:
+        yield {"jsonrpc": "2.0", "id": message["id"], "error": {"code": -32601, "message": "no"}}
+
+
+async def answer(socket, message, era):
+    for told in answers_to(message, era):
+        await socket.send_message(json.dumps(told))
+
+
+async def serve_websocket(era, request):
+    """Answers calls at the same time, so that their notices come mixed."""
+    socket = await request.accept(subprotocol="mcp")
+    async with trio.open_nursery() as nursery:
+        with suppress(tw.ConnectionClosed):
+            while True:
+                message = json.loads(await socket.get_message())
+                if "id" in message:
+                    nursery.start_soon(answer, socket, message, era)
+        nursery.cancel_scope.cancel()
+
+
+async def serve_http(era, stream):
+    """Answers a call with everything at once, so that it is read in one go."""
+    with suppress(trio.BrokenResourceError):
+        while request := await read_request(stream):
+            message = json.loads(request.partition(b"\r\n\r\n")[2])
+            if "id" in message:
+                events = "".join(f"data: {json.dumps(told)}\n\n" for told in answers_to(message, era))
+                await stream.send_all(ok(events.encode(), b"content-type: text/event-stream\r\n"))
+            else:
+                await stream.send_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")
 
 
 @asynccontextmanager
-async def upstream(era):
-    """A server that answers calls at the same time, so that their notices come mixed."""
-
-    async def serve(request):
-        socket = await request.accept(subprotocol="mcp")
-        async with trio.open_nursery() as nursery:
-            while True:
-                try:
-                    message = json.loads(await socket.get_message())
-                except tw.ConnectionClosed:
-                    nursery.cancel_scope.cancel()
-                    return
-                if "id" in message:
-                    nursery.start_soon(answer, socket, message, era)
-
+async def upstream(kind, era):
+    """A server with one tool; yields its URL."""
     async with trio.open_nursery() as nursery:
-        listening = await nursery.start(partial(tw.serve_websocket, serve, "127.0.0.1", 0, None))
-        yield f"ws://127.0.0.1:{listening.port}/mcp"
+        if kind == "ws":
+            serve = partial(tw.serve_websocket, partial(serve_websocket, era), "127.0.0.1", 0, None)
+            port = (await nursery.start(serve)).port
+        else:
+            serve = partial(trio.serve_tcp, partial(serve_http, era), 0, host="127.0.0.1")
+            port = (await nursery.start(serve))[0].socket.getsockname()[1]
+        yield f"{kind}://127.0.0.1:{port}/mcp"
         nursery.cancel_scope.cancel()
 
 
@@ -94,8 +113,9 @@ class Calls:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ws", "http"])
 @pytest.mark.parametrize("era", ["legacy", "modern"])
-async def test_progress_is_in_order_and_before_the_result_in_ten_thousand_of_ten_thousand_calls(era):
+async def test_progress_is_in_order_and_before_the_result_in_all_of_ten_thousand_calls(era, kind):
     calls, numbers = Calls(), iter(range(100, 100 + CALLS))
 
     async def keep_calling(mcp):
@@ -112,7 +132,7 @@ async def test_progress_is_in_order_and_before_the_result_in_ten_thousand_of_ten
             calls.take(await mcp.receive())
 
     async with (
-        upstream(era) as url,
+        upstream(kind, era) as url,
         fronted(McpServer("steps", url=url, era=era)) as front,
         open_socket(front.url) as socket,
         trio.open_nursery() as reading,

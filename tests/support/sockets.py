@@ -19,6 +19,7 @@ async def open_socket(url: str, **options: Any) -> AsyncIterator[tw.WebSocketCon
     """
     parts = urlsplit(url)
     options = {"subprotocols": ["mcp"], **options}
+    raised: BaseException | None = None
     async with await trio.open_tcp_stream(parts.hostname, parts.port) as stream:
         try:
             async with trio.open_nursery() as nursery:
@@ -31,4 +32,6 @@ async def open_socket(url: str, **options: Any) -> AsyncIterator[tw.WebSocketCon
                         await socket.aclose()
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            raise group.exceptions[0] from None
+            raised = group.exceptions[0]
+        if raised is not None:
+            raise raised
