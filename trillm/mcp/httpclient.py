@@ -23,10 +23,11 @@ from mcp.shared.inbound import (
 )
 
 from trillm.errors import UpstreamFailed
-from trillm.mcp.errors import CONNECTION_CLOSED, INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, RpcError
-from trillm.mcp.events import Event, Events
+from trillm.mcp.errors import CONNECTION_CLOSED, RpcError
+from trillm.mcp.events import Events
+from trillm.mcp.httpanswers import BOTH_KINDS, EVENTS, JSON, MAX_RETRY_S, Reading, decoded, kind, refusal, status_error
 from trillm.mcp.httpwire import HttpServer, header
-from trillm.mcp.messages import Id, decode
+from trillm.mcp.messages import decode
 from trillm.mcp.session import META, MODERN, Params
 from trillm.registry.mcpentries import McpServer
 from trillm.wire.exchange import Connections, Exchange
@@ -40,40 +41,11 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 LAST_BYTES_S = 0.05
 #: What telling a server that its session ends may take.
 GOODBYE_S = 1.0
-#: When the rest of a broken stream is asked for, if the server does not say, and at most; and how often in vain.
-RETRY_S, MAX_RETRY_S, MAX_RETRIES = 1.0, 30.0, 2
+#: How often the rest of a broken stream is asked for in vain.
+MAX_RETRIES = 2
 
 #: A tool's input schema, if it is known.
 Schemas = Callable[[str], Params | None]
-
-_BOTH_KINDS = "application/json, text/event-stream"
-_JSON, _EVENTS = "application/json", "text/event-stream"
-
-
-@define(eq=False)
-class _Reading:
-    """How far the answer to a request, or what a session says beside, has come.
-
-    Args:
-        id: the request's; None: it is no request.
-        answered: whether its answer was handed on.
-        last_event_id: where a stream is resumed, if it can be.
-        retry_s: when.
-    """
-
-    id: Id | None = None
-    answered: bool = field(default=False, init=False)
-    last_event_id: str | None = field(default=None, init=False)
-    retry_s: float = field(default=RETRY_S, init=False)
-
-    def note(self, event: Event) -> None:
-        self.last_event_id = event.id or self.last_event_id
-        if event.retry_s is not None:
-            self.retry_s = min(event.retry_s, MAX_RETRY_S)
-
-    def resumption(self) -> dict[str, str]:
-        known = self.last_event_id
-        return {"accept": _EVENTS} | ({} if known is None else {"last-event-id": known})
 
 
 @define(eq=False)
@@ -111,7 +83,7 @@ class HttpChannel:
         method = asked.get("method")
         if method == "notifications/cancelled" and self.version is None:
             return  # closing the connection has said so
-        reading = _Reading(asked.get("id") if method else None)
+        reading = Reading(asked.get("id") if method else None)
         try:
             await self._post(message, self._headers(asked), reading)
         except RpcError as error:
@@ -123,7 +95,7 @@ class HttpChannel:
 
     def _headers(self, message: Params) -> dict[str, str]:
         """Return the headers that repeat what the message says, as its era wants them."""
-        headers = {"accept": _BOTH_KINDS, "content-type": _JSON, **self._of_session()}
+        headers = {"accept": BOTH_KINDS, "content-type": JSON, **self._of_session()}
         method, params = message.get("method", ""), message.get("params") or {}
         version = (params.get("_meta") or {}).get(f"{META}protocolVersion") or self.version
         if version is None or method == "initialize":
@@ -146,7 +118,7 @@ class HttpChannel:
 
     # ── answers ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _post(self, message: bytes, headers: dict[str, str], reading: _Reading) -> None:
+    async def _post(self, message: bytes, headers: dict[str, str], reading: Reading) -> None:
         """Send a message, and hand on what it is answered with until there is an answer.
 
         Raises:
@@ -157,7 +129,7 @@ class HttpChannel:
             async with self.server.ask("POST", headers, message) as answer:
                 if answer.status == 200:
                     self._session_id = header(answer, b"mcp-session-id") or self._session_id
-                if _kind(answer) == _EVENTS:
+                if kind(answer) == EVENTS:
                     await self._read(answer, reading)
                 else:
                     await self._take(answer, reading)
@@ -172,40 +144,40 @@ class HttpChannel:
         if not reading.answered:
             raise RpcError(CONNECTION_CLOSED, failure)
 
-    async def _read(self, answer: Exchange, reading: _Reading) -> None:
+    async def _read(self, answer: Exchange, reading: Reading) -> None:
         """Hand on the messages of a stream, until it ends or has brought the answer."""
         events = Events(MAX_MESSAGE_BYTES)
         while not reading.answered and (data := await answer.receive()):
             for event in events.feed(data):
                 reading.note(event)
                 if event.data and not reading.answered:
-                    await self._message(_decoded(event.data), reading)
+                    await self._message(decoded(event.data), reading)
         await answer.skip_rest(within_s=LAST_BYTES_S)
 
-    async def _take(self, answer: Exchange, reading: _Reading) -> None:
+    async def _take(self, answer: Exchange, reading: Reading) -> None:
         """Hand on an answer that is no stream.
 
         Raises:
             RpcError: it is none of MCP's.
         """
         body = await answer.read(MAX_MESSAGE_BYTES)
-        refusal = _refusal(answer.status, with_session=self._session_id is not None)
-        if refusal is not None:
-            raise refusal
-        if _kind(answer) == _JSON and (reading.id is not None or body):
+        refused = refusal(answer.status, with_session=self._session_id is not None)
+        if refused is not None:
+            raise refused
+        if kind(answer) == JSON and (reading.id is not None or body):
             await self._json(answer.status, body, reading)
         if answer.status >= 300 and not reading.answered:
-            raise _status_error(answer.status)
+            raise status_error(answer.status)
 
-    async def _json(self, status: int, body: bytes, reading: _Reading) -> None:
-        message = _decoded(body)
+    async def _json(self, status: int, body: bytes, reading: Reading) -> None:
+        message = decoded(body)
         if status < 300:
             for each in message if isinstance(message, list) else [message]:
                 await self._message(each, reading)
         elif reading.id is not None and isinstance(message, dict) and isinstance(message.get("error"), dict):
             await self._message(message, reading)  # of an error that it could not tell the request of, too
 
-    async def _message(self, message: Any, reading: _Reading) -> None:
+    async def _message(self, message: Any, reading: Reading) -> None:
         match message:
             case {"method": str()}:
                 await self.deliver(message)
@@ -214,7 +186,7 @@ class HttpChannel:
             case _:
                 log.debug("mcp upstream sent what is no message url=%s", self.server.url)
 
-    async def _answer(self, reading: _Reading, message: Params) -> None:
+    async def _answer(self, reading: Reading, message: Params) -> None:
         """Hand on the answer. What a request is answered with is its answer, whatever id that has."""
         reading.answered = True
         await self.deliver({**message, "jsonrpc": "2.0", "id": reading.id})
@@ -233,7 +205,7 @@ class HttpChannel:
         except UpstreamFailed as exc:
             raise RpcError(CONNECTION_CLOSED, exc.message) from exc
 
-    async def _resume(self, reading: _Reading) -> None:
+    async def _resume(self, reading: Reading) -> None:
         """Ask for the rest of a stream that ended without an answer, as long as the server has it."""
         in_vain = 0
         while in_vain < MAX_RETRIES and not reading.answered:
@@ -242,16 +214,16 @@ class HttpChannel:
 
     async def _listen(self) -> None:
         """Hand on what the server says beside its answers, if it has a stream for that."""
-        reading, in_vain = _Reading(), 0
+        reading, in_vain = Reading(), 0
         while (there := await self._get(reading)) is not None:
             in_vain = 0 if there else in_vain + 1
             await trio.sleep(min(reading.retry_s * 2**in_vain, MAX_RETRY_S))
 
-    async def _get(self, reading: _Reading) -> bool | None:
+    async def _get(self, reading: Reading) -> bool | None:
         """Read a stream of the session; return whether there was one, None if there will be none."""
         try:
             async with self.server.ask("GET", {**self._of_session(), **reading.resumption()}) as answer:
-                if _kind(answer) != _EVENTS or answer.status != 200:
+                if kind(answer) != EVENTS or answer.status != 200:
                     return None if answer.status < 500 else False
                 await self._read(answer, reading)
                 return True
@@ -301,32 +273,3 @@ async def open_http(
                 with trio.move_on_after(GOODBYE_S, shield=True):
                     await channel.leave()
             nursery.cancel_scope.cancel()
-
-
-def _kind(answer: Exchange) -> str:
-    return header(answer, b"content-type").partition(";")[0].strip().lower()
-
-
-def _decoded(data: bytes) -> Any:
-    try:
-        return decode(data)
-    except RpcError as exc:
-        raise RpcError(INTERNAL_ERROR, "the server answered with what is not JSON") from exc
-
-
-def _refusal(status: int, *, with_session: bool) -> RpcError | None:
-    """Return what a status says by itself, whatever the body does."""
-    match status:
-        case 404 if with_session:
-            return RpcError(INVALID_REQUEST, "Session not found")
-        case 401:
-            advice = "give it a token by --header-env, or use 'trillm mcp login'"
-            return RpcError(CONNECTION_CLOSED, f"the server answered 401 Unauthorized: {advice}")
-        case 403:
-            return RpcError(CONNECTION_CLOSED, "the server answered 403 Forbidden: what it was sent does not let it in")
-    return None
-
-
-def _status_error(status: int) -> RpcError:
-    code = METHOD_NOT_FOUND if status == 404 else CONNECTION_CLOSED if status >= 500 else INTERNAL_ERROR
-    return RpcError(code, f"the server answered {status}")

@@ -55,16 +55,12 @@ class Signer:
         self, url: str, refused: Mapping[str, str] | None, status: int, headers: Headers
     ) -> Mapping[str, str]:
         request = httpx2.Request("POST", url)
-        network = httpx2.AsyncHTTPTransport(verify=client_context(), trust_env=False)
         try:
-            async with (
-                httpx2.AsyncClient(transport=network, trust_env=False, timeout=None) as client,
-                aclosing(self.auth.async_auth_flow(request)) as flow,
-            ):
+            async with aclosing(self.auth.async_auth_flow(request)) as flow:
                 asked = await anext(flow)
                 while True:
                     if asked is not request:
-                        response = await client.send(asked)
+                        response = await _sent(asked)
                     elif (given := _given(asked)) != refused or status == 0:
                         return given
                     else:
@@ -75,6 +71,13 @@ class Signer:
             return cast("Mapping[str, str]", refused)  # the answer was no reason to ask for another
         except httpx2.TransportError as exc:
             raise UpstreamFailed(f"the login cannot be renewed: {str(exc) or type(exc).__name__}") from exc
+
+
+async def _sent(request: httpx2.Request) -> httpx2.Response:
+    """Send one of the flow's own requests, to the authorization server; they are few."""
+    network = httpx2.AsyncHTTPTransport(verify=client_context(), trust_env=False)
+    async with httpx2.AsyncClient(transport=network, trust_env=False, timeout=None) as client:
+        return await client.send(request)
 
 
 def _given(request: httpx2.Request) -> dict[str, str]:
