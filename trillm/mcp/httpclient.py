@@ -129,7 +129,7 @@ class HttpChannel:
             async with self.server.ask("POST", headers, message) as answer:
                 if answer.status == 200:
                     self._session_id = header(answer, b"mcp-session-id") or self._session_id
-                if kind(answer) == EVENTS:
+                if kind(answer) == EVENTS and answer.status == 200:
                     await self._read(answer, reading)
                 else:
                     await self._take(answer, reading)

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
-from attrs import define
+from attrs import define, field
 
 from trillm import __version__
 from trillm.budget import Budget
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 #: Answers to one request that only say that it is to be put elsewhere, or with another token.
 MOST_TRIES = 4
+MOST_COOKIES = 20
 
 _UNFIT = re.compile(r"[\x00\r\n]")
 _STILL = {307, 308}
@@ -45,6 +46,8 @@ class HttpServer:
     headers: Mapping[str, str]
     connections: Connections
     signer: "Signer | None" = None
+    #: By name. A balancer knows by one which server of several has the session.
+    _cookies: dict[str, str] = field(factory=dict, init=False, repr=False)
 
     @asynccontextmanager
     async def ask(self, method: str, headers: Mapping[str, str], body: bytes = b"") -> AsyncIterator[Exchange]:
@@ -58,6 +61,7 @@ class HttpServer:
             origin = Origin.of(self.url)
             head = self._head(method, origin, {**headers, **login}, len(body))
             async with self.connections.exchange(Request(origin, head, body), Budget(math.inf, math.inf)) as answer:
+                self._keep_cookies(answer)
                 if answer.status in _MOVED:
                     self.url = _moved(self.url, answer)
                     continue
@@ -74,12 +78,20 @@ class HttpServer:
         parts = urlsplit(self.url)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         lines = [f"{method} {target} HTTP/1.1", f"host: {origin.authority}", f"content-length: {length}"]
-        for name, value in {**self.headers, **headers}.items():
+        cookie = "; ".join(f"{name}={value}" for name, value in self._cookies.items())
+        for name, value in {**({"cookie": cookie} if cookie else {}), **self.headers, **headers}.items():
             if _UNFIT.search(value) or _UNFIT.search(name):
                 raise UpstreamFailed(f"a header cannot be sent: is there a line break in the value of {name!r}?")
             lines.append(f"{name}: {value}")
         lines.append(f"accept-encoding: identity\r\nuser-agent: trillm/{__version__}\r\n\r\n")
         return "\r\n".join(lines).encode("latin-1", "replace")
+
+    def _keep_cookies(self, answer: Exchange) -> None:
+        for name, value in answer.headers:
+            if name == b"set-cookie":
+                key, given, told = value.decode("latin-1").partition(";")[0].partition("=")
+                if given and (key in self._cookies or len(self._cookies) < MOST_COOKIES):
+                    self._cookies[key.strip()] = told.strip()
 
 
 def header(answer: Exchange, name: bytes) -> str:

@@ -133,6 +133,18 @@ async def test_redirects_within_the_server_are_followed_and_remembered(nursery, 
     assert [request.split()[1] for request in servers.requests] == [b"/mcp", b"/mcp/?a=b", b"/mcp/?a=b"]
 
 
+async def test_cookies_are_sent_back_for_balancers_know_sessions_by_them(nursery, autojump_clock):
+    def given(request):
+        cookies = b"set-cookie: a=1; Path=/; HttpOnly\r\nset-cookie: b=2\r\ncontent-type"
+        return answer(request).replace(b"content-type", cookies, 1)
+
+    servers = Servers(nursery, [[[given], [answer]]])
+    async with speaking(servers) as peer:
+        await peer.request("x/y")
+        await peer.request("x/y")
+    assert [b"\r\ncookie: a=1; b=2\r\n" in request for request in servers.requests] == [False, True]
+
+
 async def test_who_redirects_for_ever_is_given_up(nursery, autojump_clock):
     servers = Servers(nursery, [[[status(b"308 Here", b"location: /mcp\r\n")]] * 9])
     async with speaking(servers) as peer:
