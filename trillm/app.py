@@ -79,12 +79,14 @@ class Inherited:
         operator_token: one for all.
         builtin_url: where the builtin backend is, one for all.
         link: to the parent, and through it to the others.
+        number: which of them it is, from 1.
     """
 
     listen: Listen
     operator_token: str = field(repr=False)
     builtin_url: str
     link: Link
+    number: int
 
 
 @define(eq=False)
@@ -162,7 +164,8 @@ class Services:
     def mcp(self) -> AbstractAsyncContextManager[OnUse]:
         """Return the MCP face, which begins when it is first needed."""
         search = ToolSearch(self.settings.mcp_search_above, self.settings.mcp_search_model)
-        house = House(self.gateway, self.registry, search)
+        worker = 0 if self.inherited is None else self.inherited.number
+        house = House(self.gateway, self.registry, search, worker)
         return open_on_use(lambda module: module.open_face(house, self.hub, self.access))
 
     def tools(self, mcp: OnUse) -> ToolSource:

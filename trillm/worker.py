@@ -1,7 +1,8 @@
 """One of the processes of ``trillm serve --workers``: ``python -m trillm.worker NUMBER DESCRIPTOR``.
 
 Takes its settings and its sockets from its parent, over the pair of sockets that it was started with, and runs what
-``trillm serve`` runs. Nobody else starts it; its number is for who lists processes.
+``trillm serve`` runs. Nobody else starts it; its number is for who lists processes, and marks
+its MCP sessions.
 """
 
 import logging
@@ -75,7 +76,7 @@ async def _work(channel: Channel) -> None:
 def _inherited(start: Start, link: Link) -> Inherited:
     common = [Listener(socket.socket(fileno=number), shared=True) for number in start.listeners]
     own = partial(open_parallel, [(family, tuple(name)) for family, name in start.addresses])
-    return Inherited(lambda: [*map(Listener, own()), *common], start.token, start.builtin_url, link)
+    return Inherited(lambda: [*map(Listener, own()), *common], start.token, start.builtin_url, link, start.number)
 
 
 async def _confess(channel: Channel, reason: str) -> None:

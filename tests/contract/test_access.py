@@ -1,9 +1,12 @@
 """Who is let in."""
 
+import json
 import logging
 
 import pytest
-from support.running import Sim, chat
+import trio_websocket as tw
+from support.mcpclient import hello, raw
+from support.running import Sim, chat, running
 
 from trillm.keys import Grants
 from trillm.registry.store import Store
@@ -100,3 +103,46 @@ async def test_the_log_has_the_client_that_a_proxy_of_ours_asks_for(run_trillm, 
 async def test_the_page_names_the_address_that_the_proxy_was_called_by(trillm):
     through = {"x-forwarded-host": "localhost", "x-forwarded-proto": "https"}
     assert "https://localhost/v1/chat/completions" in (await trillm.client.get("/", headers=through)).text
+
+
+THROUGH = {"x-forwarded-for": "203.0.113.9", "x-forwarded-host": "localhost:9", "x-forwarded-proto": "https"}
+
+
+async def mcp_over_http(trillm, headers):
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello()})
+    headers = {"accept": "*/*", "content-type": "application/json", **headers}
+    return (await trillm.client.post("/mcp", content=body, headers=headers)).status_code
+
+
+async def mcp_over_websocket(trillm, headers):
+    try:
+        pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+        async with raw(trillm, extra_headers=pairs) as mcp:
+            await mcp.initialize()
+            return 200
+    except tw.ConnectionRejected as refused:
+        return refused.status_code
+
+
+@pytest.mark.parametrize("connect", [mcp_over_http, mcp_over_websocket])
+async def test_pages_that_call_mcp_through_a_proxy_of_ours_are_of_the_address_they_called(tmp_path, connect):
+    page = {"origin": "https://localhost:9"}
+    async with running(tmp_path, {"one": Sim()}) as trillm:
+        assert await connect(trillm, {**THROUGH, **page}) == 200
+        assert await connect(trillm, page) == 403
+        assert await connect(trillm, {**THROUGH, "origin": "http://localhost:9"}) == 403
+        assert await connect(trillm, {**THROUGH, **page, "x-forwarded-host": "evil.example"}) == 403
+    async with running(tmp_path, {"one": Sim()}, forwarded_allow_ips="192.0.2.1") as trillm:
+        assert await connect(trillm, {**THROUGH, **page}) == 403
+
+
+async def test_the_log_has_who_called_a_model_over_mcp_through_a_proxy(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "trillm.gateway.gateway")
+    async with (
+        running(tmp_path, {"one": Sim()}) as trillm,
+        raw(trillm, extra_headers=[(b"x-forwarded-for", b"203.0.113.9")]) as mcp,
+    ):
+        await mcp.initialize()
+        await mcp.ask("tools/call", {"name": "chat", "arguments": {"model": "sim-chat", "prompt": "Hi"}})
+    (line,) = [record.fields for record in caplog.records if record.getMessage() == "request"]
+    assert line["client"] == "203.0.113.9"

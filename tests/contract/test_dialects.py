@@ -80,7 +80,8 @@ async def test_errors_on_messages_paths_are_anthropics(trillm, path, content, st
     [
         ({"input": None}, "input"),
         ({"previous_response_id": "r"}, "previous_response_id"),
-        ({"tools": [{"type": "mcp"}]}, "tools[0].type"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [{"type": "mcp", "server_label": "x"}]}, "tools"),
     ],
 )
 async def test_errors_on_responses_paths_are_openais(trillm, members, param):

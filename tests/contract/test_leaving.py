@@ -2,9 +2,12 @@
 
 import json
 
+import h2.config
+import h2.connection
+import h2.errors
 import pytest
 import trio
-from support.running import Sim, chat
+from support.running import Sim, chat, running
 from support.tools import Tools, calls, mcp, says, turns
 
 FREED_S = 0.1
@@ -56,6 +59,54 @@ async def test_leaving_while_the_model_is_asked_again(trillm, stream):
     await leave_in_the_middle(trillm, chat(stream=stream, tools=[mcp("weather")], x_sim=x_sim))
     stats = await trillm.sim_stats("one")
     assert (stats["finished"], stats["aborted"]) == (1, 1)
+
+
+@pytest.mark.parametrize("ending", ["reset", "close"])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("said", ["", "Let me look."])
+async def test_leaving_over_http_2_while_tools_run(tmp_path, certificate, ending, stream, said):
+    authority, path = certificate
+    async with running(tmp_path, {"one": Sim()}, certfile=path, authority=authority, http2=True) as trillm:
+        tools = trillm.gateway.tools = Tools({"weather": {"now": says("", after_s=9)}})
+        x_sim = turns(calls("weather__now", "weather__now", say=said))
+        body = json.dumps(chat(stream=stream, tools=[mcp("weather")], x_sim=x_sim)).encode()
+        await leave_over_http_2(trillm, body, ending)
+        assert (tools.running, tools.cancelled) == (0, 2)
+
+
+@pytest.mark.parametrize("ending", ["reset", "close"])
+async def test_leaving_over_http_2_while_the_model_is_asked_again(tmp_path, certificate, ending):
+    authority, path = certificate
+    async with running(tmp_path, {"one": Sim()}, certfile=path, authority=authority, http2=True) as trillm:
+        trillm.gateway.tools = Tools({"weather": {"now": says("21 degrees")}})
+        x_sim = turns(calls("weather__now"), {"fault": "silent"})
+        body = json.dumps(chat(stream=True, tools=[mcp("weather")], x_sim=x_sim)).encode()
+        await leave_over_http_2(trillm, body, ending)
+        stats = await trillm.sim_stats("one")
+        assert (stats["finished"], stats["aborted"]) == (1, 1)
+
+
+async def leave_over_http_2(trillm, body, ending):
+    """Reset a stream that is under way, or close its connection; everything is freed at once."""
+    host, port = trillm.url.removeprefix("https://").split(":")
+    trust = trillm.trust
+    trust.set_alpn_protocols(["h2"])
+    connection = await trio.open_ssl_over_tcp_stream(host, int(port), ssl_context=trust)
+    http = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+    http.initiate_connection()
+    head = {":method": "POST", ":scheme": "https", ":authority": f"{host}:{port}", ":path": "/v1/chat/completions"}
+    http.send_headers(1, [*head.items(), ("content-type", "application/json")])
+    http.send_data(1, body, end_stream=True)
+    await connection.send_all(http.data_to_send())
+    await trio.sleep(0.3)
+    assert trillm.gateway.running == 1
+    if ending == "reset":
+        http.reset_stream(1, h2.errors.ErrorCodes.CANCEL)
+        await connection.send_all(http.data_to_send())
+    else:
+        await trio.aclose_forcefully(connection)
+    await freed(trillm)
+    await trio.aclose_forcefully(connection)
 
 
 async def leave_in_the_middle(trillm, body):

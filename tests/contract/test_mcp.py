@@ -1,20 +1,20 @@
 """trillm as an MCP server, to the SDK's own client: the same over each transport and in each era."""
 
 import json
+from contextlib import asynccontextmanager
 
 import mcp_types as t
 import pytest
 import trio
 from mcp import MCPError
-from support.mcpclient import NEW, OLD, client, hello, raw
+from support.mcpclient import LEFT_BEHIND, NEW, OLD, client, hello, raw
 from support.running import Sim, running
 
 from trillm.keys import Grants
 from trillm.registry.store import Store
 from trillm.sim.settings import SimSettings
 
-# The SDK's own client leaves its generators to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = pytest.mark.filterwarnings(*LEFT_BEHIND)
 
 PROMPTS = {
     "greet": {
@@ -223,6 +223,7 @@ async def add_server(trillm, name):
 # ── access ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@asynccontextmanager
 async def connected(trillm, transport, mode, token):
     import httpx2
     from mcp import Client
@@ -232,14 +233,20 @@ async def connected(trillm, transport, mode, token):
     headers = {"authorization": f"Bearer {token}"}
     if transport == "ws":
         extra = [(name.encode(), value.encode()) for name, value in headers.items()]
-        return Client(over_websocket(trillm.url.replace("http", "ws") + "/mcp", extra_headers=extra), mode=mode)
-    http = httpx2.AsyncClient(headers=headers)
-    return Client(streamable_http_client(trillm.url + "/mcp", http_client=http), mode=mode)
+        socket = over_websocket(trillm.url.replace("http", "ws") + "/mcp", extra_headers=extra)
+        async with Client(socket, mode=mode) as mcp:
+            yield mcp
+        return
+    async with (
+        httpx2.AsyncClient(headers=headers) as http,
+        Client(streamable_http_client(trillm.url + "/mcp", http_client=http), mode=mode) as mcp,
+    ):
+        yield mcp
 
 
 async def test_a_key_is_shown_and_may_call_only_what_it_is_for(tmp_path, transport, mode):
     token = Store(tmp_path / "servers.json").keys.create("a", Grants(models=("sim-embed",), tools=("chat", "list_*")))
-    async with running(tmp_path, {"one": Sim()}) as trillm, await connected(trillm, transport, mode, token) as mcp:
+    async with running(tmp_path, {"one": Sim()}) as trillm, connected(trillm, transport, mode, token) as mcp:
         assert [tool.name for tool in (await mcp.list_tools()).tools] == ["chat", "list_models"]
         models = (await mcp.call_tool("list_models", {})).structured_content["models"]
         assert [model["id"] for model in models] == ["sim-embed"]
@@ -251,7 +258,7 @@ async def test_a_key_is_shown_and_may_call_only_what_it_is_for(tmp_path, transpo
 
 async def test_an_admin_key_changes_what_is_served(tmp_path, transport, mode):
     token = Store(tmp_path / "servers.json").keys.create("ops", Grants(admin=True))
-    async with running(tmp_path, {"one": Sim()}) as trillm, await connected(trillm, transport, mode, token) as mcp:
+    async with running(tmp_path, {"one": Sim()}) as trillm, connected(trillm, transport, mode, token) as mcp:
         added = await mcp.call_tool("add_server", {"name": "two", "url": trillm.sims["one"], "kind": "builtin"})
         assert added.structured_content == {"done": "Added two."}
         taken = await mcp.call_tool("add_server", {"name": "two", "url": "http://127.0.0.1:1"})

@@ -13,9 +13,7 @@ from trillm.registry.mcpentries import McpServer
 ERAS = ("both", "legacy", "modern")
 TRANSPORTS = ("stdio", "http", "ws")
 #: The SDK's HTTP client leaves generators to the garbage collector; what they held is closed by then.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*SEP-2577", "ignore:Async generator 'httpx2", "ignore::pytest.PytestUnraisableExceptionWarning"
-)
+pytestmark = pytest.mark.filterwarnings("ignore:.*SEP-2577")
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ import httpx
 import pytest
 import trio
 import trio_websocket as tw
-from support.mcpclient import META, NEW, envelope, hello, raw
+from support.mcpclient import LEFT_BEHIND, META, NEW, envelope, hello, raw
 from support.running import Sim, running
 
 from trillm.keys import Grants
@@ -18,7 +18,6 @@ from trillm.registry.store import Store
 from trillm.sim.settings import SimSettings
 
 # The clients used here leave sockets and generators to the garbage collector when they are refused.
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 
 UPGRADE = (
     b"GET /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -528,6 +527,7 @@ async def test_a_connection_that_is_closed_cancels_in_the_new_era_only(slow, new
     await in_flight(slow, 0)
 
 
+@pytest.mark.filterwarnings(*LEFT_BEHIND)
 async def test_a_session_tells_on_its_stream_and_what_was_missed_is_told_again(trillm):
     session_id = await opened(trillm)
     headers = {"accept": "text/event-stream", "mcp-session-id": session_id}

@@ -11,8 +11,6 @@ from support.running import Sim, running
 from trillm.app import drain
 from trillm.sim.settings import SimSettings
 
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-
 ASK = {"name": "chat", "arguments": {"model": "sim-chat", "prompt": "x"}}
 
 

@@ -1,6 +1,7 @@
 """Tokens of an authorization server, which here is a few lines on a loopback port."""
 
 import json
+import sys
 import time
 
 import jwt
@@ -9,13 +10,13 @@ import trio
 import trio_websocket as tw
 from cryptography.hazmat.primitives.asymmetric import rsa
 from support.mcpclient import hello, raw
-from support.running import Sim, running
+from support.mcpfront import PROGRAM
+from support.running import Sim, chat, running
 from support.servers import ok
+from support.tools import calls, mcp, turns
 
 from trillm.keys import OAuthSettings
 from trillm.registry.store import Store
-
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 
 RESOURCE = "https://llm.example/mcp"
 KEY, OTHER = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
@@ -144,3 +145,20 @@ async def test_an_issuer_that_is_not_there_lets_nobody_in_and_stops_nothing(tmp_
     async with running(tmp_path, {"one": Sim()}, oauth=settings("http://127.0.0.1:1")) as trillm:
         assert (await initialize(trillm, authorization=f"Bearer {token('x')}")).status_code == 401
         assert (await trillm.client.get("/health/ready")).status_code == 200
+
+
+async def test_a_chat_of_a_tokens_bearer_has_tools_run_each_subject_in_a_session_of_its_own(tmp_path, issuer):
+    demo = {"command": sys.executable, "args": ["-W", "ignore", PROGRAM, "stdio", "--era", "legacy"]}
+    document = {"mcp_servers": {"demo": demo}, "budgets": {"chat": 20}}
+    async with running(tmp_path, {"one": Sim()}, document=document, oauth=settings(issuer)) as trillm:
+
+        async def remembered(subject):
+            body = chat(tools=[mcp("demo")], x_sim=turns(calls("demo__remember"), tokens=80))
+            bearer = f"Bearer {token(issuer, sub=subject)}"
+            reply = await trillm.post("/v1/chat/completions", body, authorization=bearer)
+            assert reply.status_code == 200, reply.text
+            return reply.json()["choices"][0]["message"]["content"]
+
+        assert "A tool said: 1" in await remembered("ada")
+        assert "A tool said: 2" in await remembered("ada")
+        assert "A tool said: 1" in await remembered("grace")

@@ -12,8 +12,6 @@ from support.program import serving
 from trillm.keys import Grants
 from trillm.registry.store import Store
 
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 def stdio(config, mode, *options, env=None):
     arguments = ["-m", "trillm", "--config", str(config), "mcp", "stdio", *options]

@@ -449,3 +449,30 @@ def test_workers_that_cannot_start_end_the_program_with_the_reason(tmp_path):
     )
     assert ended.returncode == 1
     assert "trillm: " in ended.stderr.splitlines()[-1]
+
+
+async def test_a_session_of_mcp_is_its_workers_and_the_others_say_so(tmp_path):
+    hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+    headers = {"accept": "application/json, text/event-stream"}
+
+    def asked(method, params):
+        return {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+
+    with company(tmp_path) as program:
+        async with client(program, headers=headers) as one:
+            began = await one.post("/mcp", json=asked("initialize", hello))
+            assert began.status_code == 200, began.text
+            mine = {"mcp-session-id": began.headers["mcp-session-id"]}
+            statuses = Counter()
+            for _ in range(40):
+                async with client(program, headers=headers) as other:
+                    reply = await other.post("/mcp", json=asked("ping", {}), headers=mine)
+                statuses[reply.status_code] += 1
+                if reply.status_code == 421:
+                    assert "lives in another worker process" in reply.json()["error"]["message"]
+            assert set(statuses) == {200, 421}
+            assert (await one.post("/mcp", json=asked("ping", {}), headers=mine)).status_code == 200
+            gone = await one.post("/mcp", json=asked("ping", {}), headers={"mcp-session-id": "w9-0"})
+            assert gone.status_code == 421
+            gone = await one.post("/mcp", json=asked("ping", {}), headers={"mcp-session-id": "0"})
+            assert gone.status_code == 404

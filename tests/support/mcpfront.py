@@ -10,11 +10,11 @@ from typing import Any
 
 import mcp_types as t
 import trio
-import trio_websocket
 from attrs import define, field
 from mcp import Client
 
 from support.mcp_upstream import Stream
+from support.sockets import open_socket
 from trillm.gateway.access import Access
 from trillm.keys import Keyring
 from trillm.mcp.aggregate import Aggregate, open_aggregate
@@ -116,8 +116,7 @@ async def fronted(*servers: McpServer, keyring: Keyring | None = None, sampler: 
 async def websocket(url: str, token: str | None = None) -> AsyncIterator[tuple[Stream, Stream]]:
     """A transport for the SDK's client."""
     headers = [(b"authorization", f"Bearer {token}".encode())] if token else []
-    opening = trio_websocket.open_websocket_url(url, subprotocols=["mcp"], extra_headers=headers, disconnect_timeout=1)
-    async with opening as socket:
+    async with open_socket(url, extra_headers=headers) as socket:
         stream = Stream(socket)
         yield stream, stream
 

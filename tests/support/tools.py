@@ -10,6 +10,7 @@ from attrs import define, field
 from support.gateways import RecordingReply, a_call
 from support.pools import a_pool, a_server, found, in_use
 from trillm.errors import Forbidden, TrillmError
+from trillm.gateway.access import Caller
 from trillm.gateway.call import Call
 from trillm.gateway.gateway import Gateway
 from trillm.gateway.journey import Journey, RequestFinished
@@ -55,7 +56,7 @@ class Tools:
     def server_at(self, url: str) -> str | None:
         return self.urls.get(url)
 
-    async def list_tools(self, server: str, *, caller: str | None, only: Collection[str] = ()) -> Sequence[Tool]:
+    async def list_tools(self, server: str, *, caller: Caller, only: Collection[str] = ()) -> Sequence[Tool]:
         await trio.sleep(self.list_takes_s)
         if server not in self.servers:
             raise no_such_server(server, self.servers)
@@ -63,7 +64,7 @@ class Tools:
             raise self.down[server]
         for name in (server, *(f"{server}/{tool}" for tool in only)):
             if name in self.denied:
-                raise Forbidden(f"The key {caller!r} may not use {name!r}.")
+                raise Forbidden(f"The key {caller.key!r} may not use {name!r}.")
         return [Tool(name, f"What {name} does.") for name in self.servers[server]]
 
     async def call_tool(
@@ -72,10 +73,10 @@ class Tools:
         name: str,
         arguments: Mapping[str, Any],
         *,
-        caller: str | None,
+        caller: Caller,
         on_progress: OnProgress | None = None,
     ) -> ToolResult:
-        self.called.append((server, name, arguments, caller))
+        self.called.append((server, name, arguments, caller.key))
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         try:

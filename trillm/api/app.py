@@ -16,6 +16,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, Reque
 
 from trillm import errors
 from trillm.api import sums
+from trillm.api.mount import address_of
 from trillm.api.page import render_page
 from trillm.api.reply import Answer, Connection
 from trillm.dialects.dialect import dialect_of
@@ -26,7 +27,7 @@ from trillm.gateway.cors import Cors
 from trillm.gateway.envelopes import envelope_of, id_headers
 from trillm.gateway.gateway import Gateway
 from trillm.gateway.paths import PATHS, asked_at
-from trillm.gateway.proxies import UNIX, Peer
+from trillm.gateway.proxies import Peer
 from trillm.gateway.reply import Headers
 from trillm.metrics import CONTENT_TYPE
 from trillm.models import Operation
@@ -97,8 +98,7 @@ def wire_headers() -> Headers:
 
 
 def _peer(site: Site) -> Peer:
-    client = request.scope["client"]  # None is what Hypercorn makes of a Unix socket's
-    return site.access.proxies.peer(UNIX if client is None else client[0])
+    return site.access.proxies.peer(address_of(request.scope))
 
 
 def _admit(site: Site) -> Caller:

@@ -10,6 +10,7 @@ from trillm.api.reply import AsgiReply
 from trillm.errors import TooLarge
 from trillm.gateway.call import request_id
 from trillm.gateway.envelopes import send_error
+from trillm.gateway.proxies import UNIX
 from trillm.gateway.reply import Reply
 from trillm.wire.http_request import HttpRequest
 
@@ -58,7 +59,9 @@ class Mount:
         headers = [(name.lower(), value) for name, value in scope["headers"]]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_watch, receive, nursery.cancel_scope)
-            await self.other.handle(HttpRequest(scope["method"], scope["path"], headers, body), reply)
+            await self.other.handle(
+                HttpRequest(scope["method"], scope["path"], headers, body, address_of(scope)), reply
+            )
             nursery.cancel_scope.cancel()
 
     async def _body(self, receive: Any) -> bytes | None:
@@ -72,6 +75,12 @@ class Mount:
             size += len(pieces[-1])
             more = message.get("more_body", False)
         return b"".join(pieces)
+
+
+def address_of(scope: Any) -> str:
+    """Return the address of who is at the other end; None is what Hypercorn makes of a Unix socket's."""
+    client = scope["client"]
+    return UNIX if client is None else str(client[0])
 
 
 async def _watch(receive: Any, scope: trio.CancelScope) -> None:

@@ -22,7 +22,7 @@ from trillm.gateway.call import read_call, request_id
 from trillm.gateway.envelopes import send_error
 from trillm.gateway.gateway import Gateway
 from trillm.gateway.paths import PATHS, asked_at
-from trillm.gateway.proxies import UNIX, UNKNOWN, Peer
+from trillm.gateway.proxies import UNKNOWN, Peer, peer_address
 from trillm.gateway.reply import ClientLeft, Headers, Reply
 from trillm.wire import answer
 from trillm.wire.http_request import HttpRequest
@@ -282,7 +282,7 @@ class _Conversation:
         if body is None or self.lane.mount is None:
             return False
         path, method = head.path.decode("latin-1"), head.method.decode("latin-1")
-        await self._handle(HttpRequest(method, path, head.headers, body), reply, self.lane.mount)
+        await self._handle(HttpRequest(method, path, head.headers, body, self.peer.address), reply, self.lane.mount)
         return reply.finished and not reply.closing
 
     async def _read_body(self, head: RequestHead) -> bytes | None:
@@ -378,15 +378,3 @@ def _with_room(body: BytesIO, size: int) -> BytesIO:
 def wants_websocket(head: RequestHead) -> bool:
     """Tell whether a request asks to become a WebSocket. Any other upgrade may be ignored (RFC 9110 §7.8)."""
     return head.upgrade and (head.get(b"upgrade") or b"").lower() == b"websocket"
-
-
-def peer_address(stream: trio.abc.Stream) -> str | None:
-    """Return the IP address at the other end, or ``unix:``; None: it is gone already, or was never on a network."""
-    raw = transport(stream)
-    if not isinstance(raw, RawStream):
-        return None
-    try:
-        name = raw.socket.getpeername()
-    except OSError:
-        return None
-    return name[0] if isinstance(name, tuple) else UNIX

@@ -20,13 +20,16 @@ from trillm.gateway.proxies import NOBODY, UNKNOWN, Peer, Proxies, first
 from trillm.gateway.tokens import Issuer
 from trillm.keys import EVERYTHING, PREFIX, Grants, KeyRecord, Keyring
 
+#: How the name of a caller with a token of an issuer's begins; no key's name has a colon.
+OAUTH = "oauth:"
+
 
 @frozen
 class Caller:
     """Who is asking.
 
     Args:
-        key: the name of the key used, or None where none is needed.
+        key: the name of the key used, or ``oauth:`` and the subject of the token; None where none is needed.
         is_operator: whether it may see how the servers are doing: who owns this machine's account, or anyone it
             lets in while there are no keys.
         grants: what it may use.
@@ -174,7 +177,7 @@ def _bearer(issuer: Issuer, token: bytes | None, client: str | None) -> Caller:
         raise NotAuthorised(f"A token is needed, of {issuer.settings.issuer}: send 'authorization: Bearer TOKEN'.")
     bearer = issuer.read(token.decode("latin-1"))
     grants = Grants(admin=bearer.is_admin)
-    return Caller(f"oauth:{bearer.subject}", grants=grants, expires=bearer.expires, client=client)
+    return Caller(f"{OAUTH}{bearer.subject}", grants=grants, expires=bearer.expires, client=client)
 
 
 def _not_ours(name: str, host: str) -> Forbidden:

@@ -130,6 +130,7 @@ class EmbeddingsPeek(_Peek, kw_only=True):
 
 class _Responses(_Peek, kw_only=True):
     input: msgspec.Raw
+    tools: msgspec.Raw = msgspec.Raw(b"")
 
 
 class _Messages(_Peek, kw_only=True):
@@ -148,6 +149,7 @@ _DECODERS: dict[Operation, msgspec.json.Decoder[Any]] = {
     Operation.MESSAGE_TOKENS: msgspec.json.Decoder(_Chat),
 }
 _text = msgspec.json.Decoder(str)
+_RUNNING_TOOLS = (Operation.CHAT, Operation.RESPONSES)
 _STREAMED = (Operation.CHAT, Operation.COMPLETIONS, Operation.RESPONSES, Operation.MESSAGES)
 
 _ARRAY = re.compile(rb"\[")
@@ -189,7 +191,7 @@ def read_call(
         client=client,
         retrieval=retrieval,
         forwarded=[(name, known[name]) for name in FORWARDED.intersection(known)],
-        mcp=operation is Operation.CHAT and bytes(peek.tools).rfind(_MCP) >= 0,  # half of what "in" takes
+        mcp=operation in _RUNNING_TOOLS and bytes(peek.tools).rfind(_MCP) >= 0,  # half of what "in" takes
         tool_steps=known.get(b"x-trillm-tool-steps", b"0") not in _NO,
         dialect=dialect_of(operation),
         uncounted=peek.uncounted,

@@ -37,6 +37,7 @@ from trillm.gateway.retrieval import retrieve
 from trillm.gateway.retry import Attempts, RetryTokens
 from trillm.gateway.tools.asked import read_asked
 from trillm.gateway.tools.loop import ToolLoop
+from trillm.gateway.tools.responses import ToolResponse, response_with_tools
 from trillm.gateway.tools.source import NoTools, ToolSource
 from trillm.gateway.translation import speakers
 from trillm.metrics import Metrics
@@ -152,10 +153,15 @@ class Gateway:
         retrieval = dispatch.call.retrieval
         return await (self._with_tools(dispatch).run() if retrieval is None else retrieve(dispatch, retrieval))
 
-    def _with_tools(self, dispatch: Dispatch) -> Dispatch | ToolLoop:
+    def _with_tools(self, dispatch: Dispatch) -> Dispatch | ToolLoop | ToolResponse:
         """Return what answers a call: after one quick look the dispatch itself, unless tools are asked for."""
         call, servers = dispatch.call, dispatch.entry.mcp_servers
-        if not (call.mcp or servers) or call.operation is not Operation.CHAT:
+        if not (call.mcp or servers):
+            return dispatch
+        if call.operation is Operation.RESPONSES:
+            chats = self.pool.catalog.resolve(call.model, Operation.CHAT)
+            return response_with_tools(dispatch, chats, self.tools, self.tool_limits())
+        if call.operation is not Operation.CHAT:
             return dispatch
         asked = read_asked(call.body, servers, self.tools)
         return dispatch if asked is None else ToolLoop(dispatch, asked, self.tools, self.tool_limits())

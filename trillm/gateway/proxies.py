@@ -7,9 +7,11 @@ peers that the operator trusts. The forms of ``--forwarded-allow-ips`` are uvico
 import ipaddress
 from collections.abc import Sequence
 
+import trio
 from attrs import frozen
 
 from trillm.errors import ConfigError
+from trillm.wire.net import RawStream, transport
 
 UNIX = "unix:"
 #: In a row, before whoever they name is no more looked for.
@@ -87,6 +89,18 @@ class Proxies:
             if not self._trusts(client):
                 break
         return client
+
+
+def peer_address(stream: trio.abc.Stream) -> str | None:
+    """Return the IP address at the other end, or ``unix:``; None: it is gone already, or was never on a network."""
+    raw = transport(stream)
+    if not isinstance(raw, RawStream):
+        return None
+    try:
+        name = raw.socket.getpeername()
+    except OSError:
+        return None
+    return name[0] if isinstance(name, tuple) else UNIX
 
 
 #: Nobody is believed.

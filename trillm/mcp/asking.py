@@ -138,7 +138,9 @@ async def ask_streamed(gateway: Gateway, request: Request, body: Params) -> tupl
 
 
 def _call(operation: Operation, body: Params, caller: Caller) -> Any:
-    return read_call(operation, [], msgspec.json.encode(body), caller=caller.key, grants=caller.grants)
+    return read_call(
+        operation, [], msgspec.json.encode(body), caller=caller.key, grants=caller.grants, client=caller.client
+    )
 
 
 def _server(reply: KeptReply) -> str | None:

@@ -29,6 +29,14 @@ class Endpoint:
     views: Views
     _dismissals: dict[Dialogue, Callable[[], None]] = field(factory=dict, init=False, repr=False)
 
+    def admit(self, headers: Headers, address: str | None) -> Caller:
+        """Return who sent a request with these headers from ``address``, by itself or through a proxy we believe.
+
+        Raises:
+            NotAuthorised, Forbidden: see :meth:`Access.admit`.
+        """
+        return self.access.admit(headers, self.access.proxies.peer(address))
+
     def view(self, path: str, caller: Caller) -> View | None:
         """Return what ``caller`` is served at ``path``; None where nothing is, or nothing for it."""
         server = server_of(path)

@@ -65,7 +65,8 @@ async def open_face(house: House, hub: Hub, access: Access) -> AsyncIterator[Fac
         with open_aggregate(upstreams, own, Search(house.search, house.gateway)) as aggregate:
             endpoint = Endpoint(access, partial(_view, upstreams, aggregate))
             _follow(house, hub, upstreams, endpoint)
-            face = Face(own, upstreams, endpoint, WebSocketFace(endpoint), HttpFace(endpoint, nursery))
+            http = HttpFace(endpoint, nursery, house.worker)
+            face = Face(own, upstreams, endpoint, WebSocketFace(endpoint), http)
             nursery.start_soon(face.http.serve_times)
             metrics = house.gateway.metrics
             metrics.gauge("trillm_mcp_websockets", "Open MCP WebSockets.", lambda: face.websocket.connections)

@@ -31,11 +31,13 @@ class House:
         gateway: answers calls.
         registry: what is configured.
         search: when tools are found rather than listed.
+        worker: which of several processes this is, from 1; 0: there is one.
     """
 
     gateway: Gateway
     registry: Registry
     search: ToolSearch = ToolSearch()
+    worker: int = 0
 
 
 def shown_servers(house: House, request: Request) -> dict[str, Params]:

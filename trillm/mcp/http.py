@@ -5,6 +5,7 @@ connection has cancelled it. In the old era a request belongs to a session and g
 """
 
 import logging
+import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -67,11 +68,13 @@ class HttpFace:
     Args:
         endpoint: what is served, and to whom.
         nursery: sessions of the old era run there.
+        worker: which of several processes this is, from 1; 0: there is one.
         settings: see :class:`HttpSettings`.
     """
 
     endpoint: Endpoint
     nursery: trio.Nursery
+    worker: int = 0
     settings: HttpSettings = field(factory=HttpSettings)
     sessions: dict[str, HttpSession] = field(factory=dict, init=False, repr=False)
     _outlets: set[Outlet] = field(factory=set, init=False, repr=False)
@@ -95,7 +98,7 @@ class HttpFace:
             self._outlets.discard(outlet)
 
     async def _handle(self, request: HttpRequest, outlet: Outlet) -> None:
-        caller = self.endpoint.access.admit(request.raw_headers)
+        caller = self.endpoint.admit(request.raw_headers, request.address)
         view = self.endpoint.view(request.path, caller)
         if view is None:
             raise NotFound(f"No MCP server is served at {request.path!r}. Try /mcp.")
@@ -161,7 +164,7 @@ class HttpFace:
     ) -> None:
         if len(self.sessions) >= self.settings.sessions:
             raise Unavailable("There are too many MCP sessions; try again later.")
-        session = HttpSession(view, _without_slash(request.path), caller)
+        session = HttpSession(view, _without_slash(request.path), caller, self._mark)
         self.sessions[session.id] = session
         try:
             await self.nursery.start(self._serve, session)
@@ -206,9 +209,19 @@ class HttpFace:
         if session_id is None:
             raise BadRequest("An mcp-session-id is needed: send 'initialize' to get one.", code="missing_session")
         session = self.sessions.get(session_id)
+        if session is None and self.worker and _WORKERS.match(session_id) and not session_id.startswith(self._mark):
+            raise _Misdirected(
+                "This session lives in another worker process than this connection. Keep to the connection on which "
+                "'initialize' was sent; or use MCP 2026-07-28 or WebSocket, or trillm without --workers."
+            )
         if session is None or not session.belongs_to(caller, _without_slash(request.path)):
             raise NotFound("Session not found: send 'initialize' to begin another.", code="session_not_found")
         return session
+
+    @property
+    def _mark(self) -> str:
+        """How the ids of this process's sessions begin."""
+        return f"w{self.worker}-" if self.worker else ""
 
     # ── all together ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -230,6 +243,16 @@ class HttpFace:
         async with trio.open_nursery() as nursery:
             for session in tuple(self.sessions.values()):
                 nursery.start_soon(session.finish)
+
+
+#: How ids of sessions begin where there are several processes.
+_WORKERS = re.compile(r"w[0-9]+-")
+
+
+class _Misdirected(BadRequest):
+    # Not 404: that would say that the session has ended.
+    status = 421
+    code = "session_elsewhere"
 
 
 class _Conflict(BadRequest):

@@ -58,11 +58,13 @@ class HttpSession:
         view: what answers.
         path: it was opened at.
         caller: who opened it: it is nobody else's.
+        mark: how its id begins.
     """
 
     view: View
     path: str
     caller: Caller
+    mark: str = ""
     channel: HttpChannel = field(factory=HttpChannel, init=False)
     dialogue: Dialogue = field(init=False)
     last_used_s: float = field(factory=trio.current_time, init=False)
@@ -71,6 +73,7 @@ class HttpSession:
 
     def __attrs_post_init__(self) -> None:
         self.dialogue = Dialogue(self.view, self.channel, self.caller, MAX_IN_FLIGHT, binds=_bound)
+        self.dialogue.id = self.mark + self.dialogue.id
         self.dialogue.peer.on_settled = _close_stream
         # In this era a reply must say something.
         self.dialogue.peer.taken_back = RpcError(CANCELLED, "The request was cancelled.")

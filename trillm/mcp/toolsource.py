@@ -1,7 +1,7 @@
 """The registered MCP servers as the tool loop of chats needs them: :class:`trillm.gateway.tools.source.ToolSource`.
 
-Each caller, by the name of its key, is a client of its own to servers that remember; servers of the new era remember
-nothing, and all share a session. Nobody can be asked anything here: a tool that asks back is told so.
+Each caller, by its key or its token's subject, is a client of its own to servers that remember; servers of the new era
+remember nothing, and all share a session. Nobody can be asked anything here: a tool that asks back is told so.
 """
 
 import secrets
@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from attrs import define, field
+import trio
+from attrs import define, evolve, field
 
 from trillm.errors import BadRequest, Forbidden, TrillmError, UpstreamFailed
-from trillm.gateway.access import Caller
+from trillm.gateway.access import OAUTH, Caller
 from trillm.gateway.tools.source import OnProgress, Progress, Tool, ToolResult, no_such_server
-from trillm.keys import EVERYTHING, Grants
 from trillm.mcp.errors import CONNECTION_CLOSED, INTERNAL_ERROR, NOT_ALLOWED, TOO_MANY_REQUESTS, RpcError
 from trillm.mcp.links import REQUEST_TIMEOUT, Links
 from trillm.mcp.session import MODERN, Params, Request, Session
@@ -24,6 +24,8 @@ from trillm.mcp.upstreams import Upstreams
 from trillm.registry.registry import Registry
 
 _SERVERS_FAULT = {CONNECTION_CLOSED, REQUEST_TIMEOUT, INTERNAL_ERROR, TOO_MANY_REQUESTS}
+#: Seconds after which a caller that has not come back is a new client to servers that remember. Longer than any call.
+SESSION_IDLE_S = 1800.0
 
 
 @define(eq=False)
@@ -37,8 +39,8 @@ class McpTools:
 
     registry: Registry
     upstreams: Callable[[], Awaitable[Upstreams]]
-    #: One for each caller: to a server of the old era it is a client that comes back.
-    _sessions: dict[str | None, Session] = field(factory=dict, init=False)
+    #: One for each caller, last used last: to a server of the old era it is a client that comes back.
+    _sessions: dict[str | None, tuple[Session, float]] = field(factory=dict, init=False)
 
     def server_at(self, url: str) -> str | None:
         """Return the name of the registered server with this URL, None if there is none."""
@@ -46,7 +48,7 @@ class McpTools:
         wanted = url.rstrip("/")
         return next((server.name for server in servers if (server.url or "").rstrip("/") == wanted), None)
 
-    async def list_tools(self, server: str, *, caller: str | None, only: Collection[str] = ()) -> Sequence[Tool]:
+    async def list_tools(self, server: str, *, caller: Caller, only: Collection[str] = ()) -> Sequence[Tool]:
         """Return every tool of a server that the caller may use; see the protocol."""
         links = await self._links(server, caller)
         request = await self._request(links, caller, "tools/list", {})
@@ -65,7 +67,7 @@ class McpTools:
         name: str,
         arguments: Mapping[str, Any],
         *,
-        caller: str | None,
+        caller: Caller,
         on_progress: OnProgress | None = None,
     ) -> ToolResult:
         """Call a tool and return what came of it; see the protocol."""
@@ -78,22 +80,21 @@ class McpTools:
         except RpcError as error:
             raise as_trillm_error(error) from error
 
-    async def _links(self, server: str, caller: str | None) -> Links:
+    async def _links(self, server: str, caller: Caller) -> Links:
         links = (await self.upstreams()).links
         if server not in links:
-            grants = self._grants(caller)
-            raise no_such_server(server, [name for name in links if grants.allow_server(name)])
+            raise no_such_server(server, [name for name in links if caller.grants.allow_server(name)])
         return links[server]
 
     async def _request(
-        self, links: Links, caller: str | None, method: str, params: Params, on_progress: OnProgress | None = None
+        self, links: Links, caller: Caller, method: str, params: Params, on_progress: OnProgress | None = None
     ) -> Request:
         """Return a request of the era in which the server remembers nothing, or of the caller's own old session."""
         try:
             is_modern = (await links.shared.session()).is_modern
         except RpcError as error:
             raise as_trillm_error(error) from error
-        who = Caller(caller, grants=self._grants(caller))
+        who = self._now(caller)
         session = Session(secrets.token_hex(8), who, MODERN) if is_modern else self._session(who)
 
         async def notify(method: str, told: Params) -> None:
@@ -105,25 +106,32 @@ class McpTools:
         return Request(1, method, params, session, notify)
 
     def _session(self, who: Caller) -> Session:
-        known = self._sessions.get(who.key)
-        if known is None or known.caller != who:
-            if known is not None:
-                known.end()  # the key may do other things now
-            known = self._sessions[who.key] = Session(secrets.token_hex(8), who, LATEST_LEGACY)
-        return known
+        now = trio.current_time()
+        session, _ = self._sessions.pop(who.key, (None, now))
+        if session is not None and session.caller != who:
+            session.end()  # the key may do other things now
+            session = None
+        for key, (known, used) in tuple(self._sessions.items()):
+            if used + SESSION_IDLE_S > now:
+                break
+            del self._sessions[key]
+            known.end()
+        session = session or Session(secrets.token_hex(8), who, LATEST_LEGACY)
+        self._sessions[who.key] = (session, now)
+        return session
 
-    def _grants(self, caller: str | None) -> Grants:
-        """Return what a caller may use.
+    def _now(self, caller: Caller) -> Caller:
+        """Return a caller with what it may use now. Of a key that may have changed; a token says it itself.
 
         Raises:
-            Forbidden: it is nobody the keys tell of: its key was revoked meanwhile, or it came by another way.
+            Forbidden: its key was revoked meanwhile.
         """
-        if caller is None:
-            return EVERYTHING
+        if caller.key is None or caller.key.startswith(OAUTH):
+            return Caller(caller.key, grants=evolve(caller.grants, admin=False))
         for record in self.registry.snapshot.keyring.records:
-            if record.name == caller:
-                return record.grants
-        raise Forbidden(f"What {caller!r} may use is not known: MCP tools in chats are for the bearers of keys.")
+            if record.name == caller.key:
+                return Caller(record.name, grants=record.grants)
+        raise Forbidden(f"The key {caller.key!r} was revoked meanwhile.")
 
 
 def as_trillm_error(error: RpcError) -> TrillmError:

@@ -35,7 +35,7 @@ from trillm.mcp.session import META, MODERN, Params
 from trillm.registry.mcpentries import McpServer
 
 if TYPE_CHECKING:
-    from trillm.mcp.sdk_client import HttpChannel
+    from trillm.mcp.httpclient import HttpChannel
 
 OnProgress: TypeAlias = Callable[[Params], None]
 #: What signs the requests to a server, or None: an ``httpx2.Auth``.
@@ -46,7 +46,7 @@ LEGACY = ("2024-11-05", "2025-03-26", "2025-06-18", LATEST_LEGACY)
 CLIENT = {"name": "trillm", "version": __version__}
 #: The most of the starting time that is spent on asking whether a server speaks the new era.
 PROBE_SHARE = 0.5
-#: How servers say that they have forgotten a session, where they do not say 404.
+#: How servers say that they have forgotten a session; of one that says 404, :mod:`trillm.mcp.httpclient` does.
 _FORGOTTEN = re.compile(r"session", re.IGNORECASE)
 _FORGOTTEN_CODES = {INVALID_REQUEST, CONNECTION_CLOSED, -32001}
 #: What only the new era's requests carry.
@@ -130,7 +130,7 @@ class Upstream:
         """Tell whether ``error`` says that the session has expired: the request was not carried out."""
         if self.http is None or self.is_modern:
             return False
-        return self.http.expired or (error.code in _FORGOTTEN_CODES and bool(_FORGOTTEN.search(error.message)))
+        return error.code in _FORGOTTEN_CODES and bool(_FORGOTTEN.search(error.message))
 
     def _enveloped(self, params: Params) -> Params:
         meta = dict(params.get("_meta") or {})
@@ -198,8 +198,8 @@ class Upstream:
 
     @property
     def problem(self) -> str | None:
-        """What its transport has to say of the last failure."""
-        problem: str | None = getattr(self.peer.channel, "problem", None)  # of a WebSocket there is nothing to know
+        """What its transport has to say of the last failure, if that is a program's."""
+        problem: str | None = getattr(self.peer.channel, "problem", None)
         return problem
 
     def _why(self, error: RpcError) -> str:
@@ -237,10 +237,22 @@ async def open_session(
         ConfigError: something of its entry is missing in our environment.
         UpstreamFailed: it cannot be reached or started, or no version was agreed on within ``start_s``.
     """
-    async with _open_channel(server, groups, schemas, signer) as channel, trio.open_nursery() as nursery:
+    async with (
+        _open_channel(server, groups, schemas, signer) as channel,
+        open_upstream(server, client, channel, era) as it,
+    ):
+        yield it
+
+
+@asynccontextmanager
+async def open_upstream(server: McpServer, client: Client, channel: Channel, era: str) -> AsyncIterator[Upstream]:
+    """Agree on a version over an open channel; otherwise as :func:`open_session`."""
+    async with trio.open_nursery() as nursery:
         peer = Peer(channel, client.answer, client.hear)
         is_http = server.url is not None and server.url.startswith("http")
         upstream = Upstream(server, peer, client, cast("HttpChannel", channel) if is_http else None)
+        if upstream.http is not None:
+            upstream.http.deliver = peer.take
         await nursery.start(_run, upstream)
         with trio.move_on_after(server.start_s) as patience:
             await upstream.agree(era)
@@ -267,6 +279,6 @@ def _open_channel(
         from trillm.mcp.websocket import open_websocket
 
         return open_websocket(server.url, list(server.headers().items()))
-    from trillm.mcp.sdk_client import open_http
+    from trillm.mcp.httpclient import open_http
 
     return open_http(server, schemas, signer(server))

@@ -9,6 +9,7 @@ import trio_websocket as tw
 from attrs import define, field
 
 from trillm.errors import BadRequest, NotFound, TrillmError, Unavailable
+from trillm.gateway.proxies import peer_address
 from trillm.mcp.dialogue import Dialogue
 from trillm.mcp.endpoint import Endpoint
 from trillm.mcp.websocket import DEFAULTS, SUBPROTOCOL, Opening, WebSocketChannel, WebSocketSettings
@@ -73,7 +74,7 @@ class WebSocketFace:
             offered = request.proposed_subprotocols
             if self.closing:
                 raise Unavailable("trillm is stopping; try again in a moment.")
-            caller = self.endpoint.access.admit(with_bearer(request.headers, offered))
+            caller = self.endpoint.admit(with_bearer(request.headers, offered), peer_address(stream))
             view = self.endpoint.view(request.path.partition("?")[0], caller)
             if view is None:
                 raise NotFound(f"No MCP server is served at {request.path!r}. Try /mcp.")

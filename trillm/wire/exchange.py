@@ -132,12 +132,15 @@ class Connections:
         keep_alive_s: seconds an idle connection is trusted; below the 5 s after which uvicorn and cpp-httplib
             close theirs.
         max_idle: connections kept per origin.
+        repeats: whether a request whose kept connection turns out dead is sent again on a new one. Where it must
+            not be, each connection is asked first whether it is still there.
     """
 
     connect: net.Connect = net.connect
     connect_s: float = 3.0
     keep_alive_s: float = 4.0
     max_idle: int = 256
+    repeats: bool = True
     opened: int = field(default=0, init=False)
     _idle: dict[net.Origin, list[Connection]] = field(factory=dict, init=False, repr=False)
     _next_sweep: float = field(default=-math.inf, init=False, repr=False)
@@ -222,7 +225,7 @@ class Connections:
         idle_s = trio.current_time() - connection.idle_since
         if idle_s > self.keep_alive_s:
             return False
-        if idle_s < _SURE_S:
+        if idle_s < _SURE_S and self.repeats:
             return True
         raw = net.transport(connection.stream)
         return not (isinstance(raw, net.RawStream) and raw.went_stale())
@@ -268,7 +271,7 @@ class Exchange:
             try:
                 await self._send_and_wait(connection)
             except UpstreamFailed:
-                if connection.reader.started:
+                if connection.reader.started or not self._connections.repeats:
                     raise
                 self._release()
             else:

@@ -12,12 +12,14 @@ class HttpRequest:
         path: without the query.
         raw_headers: as they came, names in lower case.
         body: all of it.
+        address: of who is at the other end of the connection, or ``unix:``; None: not known.
     """
 
     method: str
     path: str
     raw_headers: list[tuple[bytes, bytes]] = field(repr=False)
     body: bytes = field(repr=False)
+    address: str | None = None
 
     @property
     def headers(self) -> dict[str, str]:

@@ -108,7 +108,7 @@ def test_add_refuses_what_cannot_be_reached(cli, closed_port):
     outcome = cli("mcp", "add", "x", "--url", f"http://127.0.0.1:{closed_port}/mcp")
 
     assert outcome.code == 1
-    assert f"mcp_servers.x: 127.0.0.1:{closed_port} cannot be reached" in outcome.err
+    assert f"mcp_servers.x: cannot connect to 127.0.0.1:{closed_port}: " in outcome.err
 
 
 def test_enable_disable_and_remove(cli, demo, store):

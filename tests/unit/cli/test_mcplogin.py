@@ -11,9 +11,6 @@ from support.httpd import Quiet, serving
 from trillm.cli import mcplogin
 from trillm.mcp.logins import Logins
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Async generator 'httpx2", "ignore::pytest.PytestUnraisableExceptionWarning"
-)
 TOOLS = {"tools": [{"name": "secret", "inputSchema": {"type": "object"}}]}
 
 

@@ -1,16 +1,19 @@
 """Keeping a session: when it begins, what is told when it does not, and that nothing is left of it."""
 
+import json
+import math
 import sys
 
 import pytest
 import trio
+from attrs import define, field
 from support.cancelling import run_cancelled_at
 
 from trillm.mcp.child import open_child
 from trillm.mcp.errors import RpcError
 from trillm.mcp.groups import open_groups
 from trillm.mcp.link import Link
-from trillm.mcp.upstream import Client, open_session
+from trillm.mcp.upstream import Client, open_session, open_upstream
 from trillm.registry.mcpentries import McpServer
 
 #: A server of the old era that echoes.
@@ -68,14 +71,65 @@ async def test_one_that_ended_starts_nothing_more():
                 await link.request("x/y", {})
 
 
-async def test_a_server_that_does_not_answer_in_time_is_told():
-    mute = McpServer("mute", command=sys.executable, args=("-c", "import time; time.sleep(99)"), start_s=0.3)
-    with open_groups() as groups:
-        async with trio.open_nursery() as nursery:
-            link = a_link(mute, groups, nursery)
-            with pytest.raises(RpcError, match=r"MCP server 'mute': did not answer within 0\.3 s"):
-                await link.request("x", {})
-            nursery.cancel_scope.cancel()
+@define(eq=False)
+class Channel:
+    """A server in memory that takes so long for its first answer, or never gives one."""
+
+    takes_s: float
+    answers: "trio.MemorySendChannel[bytes]" = field(init=False)
+    asked: "trio.MemoryReceiveChannel[bytes]" = field(init=False)
+
+    def __attrs_post_init__(self):
+        self.answers, self.asked = trio.open_memory_channel(9)
+
+    async def send(self, message):
+        asked = json.loads(message)
+        if "id" in asked:
+            await self.answers.send(asked)
+
+    async def receive(self):
+        asked = await self.asked.receive()
+        takes_s, self.takes_s = self.takes_s, 0
+        await trio.sleep(takes_s)
+        about = {"protocolVersion": "2025-11-25", "capabilities": {}}
+        return json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": about})
+
+
+def a_remembered_link(nursery, takes_s, **fields):
+    server = echo(**fields)
+    return Link(server, lambda: open_upstream(server, Client(), Channel(takes_s), server.era), nursery)
+
+
+async def test_a_server_that_does_not_answer_in_time_is_told(nursery, autojump_clock):
+    link = a_remembered_link(nursery, math.inf, start_s=30)
+    began = trio.current_time()
+    with pytest.raises(RpcError, match=r"MCP server 'echo': did not answer within 30 s"):
+        await link.request("x", {})
+    assert trio.current_time() - began == 30
+    assert (link.starts, link.busy, link.current) == (0, 0, None)
+
+
+async def test_a_server_that_answers_in_time_is_waited_for(nursery, autojump_clock):
+    link = a_remembered_link(nursery, 29, start_s=30)
+    assert (await link.request("x", {}))["protocolVersion"] == "2025-11-25"
+    assert trio.current_time() - link._last_used == 0
+    await trio.sleep(299)
+    assert link.current is not None
+    await trio.sleep(2)
+    assert link.current is None
+
+
+async def test_pauses_between_failures_grow_and_are_told(nursery, autojump_clock):
+    link = a_remembered_link(nursery, math.inf, start_s=1)
+    waited = []
+    for _ in range(4):
+        began = trio.current_time()
+        with pytest.raises(RpcError, match="did not answer within 1 s"):
+            await link.request("x", {})
+        waited.append(round(trio.current_time() - began, 1))
+    assert waited == [1, 1, 1.5, 2]
+    with pytest.raises(RpcError, match="It is tried again in 2 s"):
+        await link.request("x", {})
 
 
 async def test_a_child_cancelled_at_every_wait_leaves_no_process():

@@ -4,6 +4,7 @@ Source: OpenAI's API description 2.3.0. What is lost is listed in ``docs/transla
 refers to an earlier response is refused. Members that are not OpenAI's go through as they came.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,6 +25,9 @@ _REFUSED = {
     "conversation": "no server of this model keeps conversations; send the whole conversation as 'input'",
     "prompt": "no server of this model keeps prompts; send its text",
 }
+
+#: What the name of a function may not have, and that of an MCP tool may.
+_UNFIT = re.compile(r"[^A-Za-z0-9_-]")
 
 _ask = msgspec.json.Decoder(Ask)
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -63,18 +67,39 @@ def needs_memory(body: bytes) -> bool:
 def _messages(ask: Ask) -> list[Message]:
     """Return the conversation; all that is said to the model before it begins is one system message."""
     items = [Item(role="user", content=msgspec.Raw(msgspec.json.encode(ask.input)))]
-    conversation = list(_merged(ask.input if isinstance(ask.input, list) else items))
+    conversation = list(_merged(_expanded(ask.input if isinstance(ask.input, list) else items)))
     heads = [ask.instructions] if ask.instructions else []
     while conversation and conversation[0]["role"] == "system" and isinstance(conversation[0]["content"], str):
         heads.append(conversation.pop(0)["content"])
     return [{"role": "system", "content": "\n\n".join(heads)}, *conversation] if heads else conversation
 
 
-def _merged(items: Iterable[Item]) -> Iterable[Message]:
+def _expanded(items: Iterable[Item]) -> Iterable[tuple[str, Item]]:
+    """Yield each item and its place; what an MCP tool was called with and said are two, which tools there were none."""
+    for at, item in enumerate(items):
+        place = f"input[{at}]"
+        if item.type == "mcp_call":
+            name = _UNFIT.sub("_", f"{item.server_label}__{item.name}")
+            yield place, Item("function_call", call_id=item.id, name=name, arguments=item.arguments)
+            output = item.output if item.error is None else f"Error: {_problem(item.error)}"
+            yield place, Item("function_call_output", call_id=item.id, output=output)
+        elif item.type != "mcp_list_tools":
+            yield place, item
+
+
+def _problem(error: Any) -> str:
+    """Return what went wrong with a call of an MCP tool, in words."""
+    match error:
+        case str(text) | {"message": str(text)} | {"content": [{"text": str(text)}, *_]}:
+            return text
+    return msgspec.json.encode(error).decode()
+
+
+def _merged(items: Iterable[tuple[str, Item]]) -> Iterable[Message]:
     """Join what an assistant thought, said and called into the one message that a chat has for it."""
     turn: Message = {}
-    for at, item in enumerate(items):
-        piece = _piece(item, f"input[{at}]")
+    for place, item in items:
+        piece = _piece(item, place)
         if piece["role"] == "assistant" and not ("content" in piece and ("content" in turn or "tool_calls" in turn)):
             turn = _joined(turn, piece)
             continue

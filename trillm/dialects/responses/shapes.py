@@ -75,6 +75,9 @@ class Item(msgspec.Struct):
     arguments: str | None = None
     output: str | list[Part] | None = None
     summary: list[ReasoningText] | None = None
+    id: str | None = None
+    server_label: str | None = None
+    error: Any = None
 
 
 class Tool(msgspec.Struct):

@@ -12,6 +12,7 @@ import trio
 from attrs import define, field
 
 from trillm.errors import Forbidden, TrillmError
+from trillm.gateway.access import Caller
 from trillm.gateway.tools import steps
 from trillm.gateway.tools.decide import Run, arguments_of
 from trillm.gateway.tools.offer import Offered
@@ -39,7 +40,7 @@ class Calls:
     source: ToolSource
     offered: Mapping[str, Offered]
     limits: ToolLimits
-    caller: str | None
+    caller: Caller
     board: Board
     metrics: Metrics
     _limiter: trio.CapacityLimiter = field(init=False)

@@ -12,6 +12,7 @@ import trio
 from attrs import define, evolve, field
 
 from trillm.budget import Budget, Phase
+from trillm.gateway.access import Caller
 from trillm.gateway.dispatch import Dispatch
 from trillm.gateway.journey import Journey
 from trillm.gateway.plain import PlainAnswer
@@ -39,13 +40,14 @@ class ToolLoop:
         asked: which tools the call asks for.
         source: where they come from.
         limits: in force.
+        board: told what the tools do.
     """
 
     dispatch: Dispatch
     asked: Asked
     source: ToolSource
     limits: ToolLimits
-    _board: Board = field(factory=Board, init=False)
+    board: Board = field(factory=Board)
     _turns: StreamedTurns | WholeTurns = field(init=False)
     _spending: Spending = field(init=False)
     _tally: Tally = field(init=False)
@@ -53,7 +55,7 @@ class ToolLoop:
     def __attrs_post_init__(self) -> None:
         dispatch = self.dispatch
         kind = StreamedTurns if dispatch.call.stream else WholeTurns
-        self._turns = kind(dispatch, self._board, self.asked.own)
+        self._turns = kind(dispatch, self.board, self.asked.own)
         self._spending = Spending(dispatch.budget, self._turns.visible)
         self._tally = Tally(self.limits, self.asked.max_calls)
 
@@ -66,9 +68,8 @@ class ToolLoop:
         """
         with self._spending.step(Phase.TOOLS):
             offer = await self._offer()
-        calls = Calls(
-            self.source, offer.offered, self.limits, self.dispatch.call.caller, self._board, self.dispatch.metrics
-        )
+        self.board.offered = offer.offered
+        calls = Calls(self.source, offer.offered, self.limits, self._caller, self.board, self.dispatch.metrics)
         conversation = Conversation.of(self.dispatch.call.body)
         changed = offer.first()
         while (run := await self._turn(conversation.body(changed))) is not None:
@@ -76,10 +77,15 @@ class ToolLoop:
             changed = offer.last() if self._tally.spent else offer.next()
         return self._turns.answer()
 
+    @property
+    def _caller(self) -> Caller:
+        call = self.dispatch.call
+        return Caller(call.caller, grants=call.grants, client=call.client)
+
     async def _offer(self) -> Offer:
         """Ask all servers for their tools, at the same time."""
-        caller, servers = self.dispatch.call.caller, self.asked.servers
-        lists = [partial(self.source.list_tools, s.server, caller=caller, only=s.allowed or ()) for s in servers]
+        servers = self.asked.servers
+        lists = [partial(self.source.list_tools, s.server, caller=self._caller, only=s.allowed or ()) for s in servers]
         listed = await all_of(lists)
         return build_offer(self.asked, {s.server: tools for s, tools in zip(servers, listed, strict=True)})
 

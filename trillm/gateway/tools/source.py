@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from attrs import field, frozen
 
 from trillm.errors import BadRequest
+from trillm.gateway.access import Caller
 
 #: What a caller calls a server or a tool is repeated to it, up to here: comparing takes time with the square of it.
 MAX_NAME_CHARS = 200
@@ -73,14 +74,14 @@ class ToolSource(Protocol):
     too (``notifications/cancelled``, or the response's stream closed), without waiting for its consent, and the link
     to the server stays good for others. Nothing may be retried that the server may have begun to do.
 
-    ``caller`` is the name of the key used, None where there are no keys. Errors that concern the caller are
-    :class:`~trillm.errors.TrillmError`; anything else is a defect and ends the request with a 500.
+    ``caller`` is who asks, as it was let in. Errors that concern it are :class:`~trillm.errors.TrillmError`; anything
+    else is a defect and ends the request with a 500.
     """
 
     def server_at(self, url: str) -> str | None:
         """Return the name of the registered server with this URL, None if there is none. Does not wait."""
 
-    async def list_tools(self, server: str, *, caller: str | None, only: Collection[str] = ()) -> Sequence[Tool]:
+    async def list_tools(self, server: str, *, caller: Caller, only: Collection[str] = ()) -> Sequence[Tool]:
         """Return every tool of a server that the caller may use, always in the same order (prompts are cached by it).
 
         Asked with every request: a list that is known, and not known to have changed, is not fetched again.
@@ -104,7 +105,7 @@ class ToolSource(Protocol):
         name: str,
         arguments: Mapping[str, Any],
         *,
-        caller: str | None,
+        caller: Caller,
         on_progress: OnProgress | None = None,
     ) -> ToolResult:
         """Call a tool that :meth:`list_tools` returned to this caller, and return what came of it.
@@ -141,7 +142,7 @@ class NoTools:
         """Return None."""
         return None
 
-    async def list_tools(self, server: str, *, caller: str | None, only: Collection[str] = ()) -> Sequence[Tool]:  # noqa: ARG002
+    async def list_tools(self, server: str, *, caller: Caller, only: Collection[str] = ()) -> Sequence[Tool]:  # noqa: ARG002
         """Raise the error."""
         raise no_such_server(server, ())
 
@@ -151,7 +152,7 @@ class NoTools:
         name: str,  # noqa: ARG002 - the protocol's
         arguments: Mapping[str, Any],  # noqa: ARG002
         *,
-        caller: str | None,  # noqa: ARG002
+        caller: Caller,  # noqa: ARG002
         on_progress: OnProgress | None = None,  # noqa: ARG002
     ) -> ToolResult:
         """Raise the error: none was listed."""

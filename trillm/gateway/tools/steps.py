@@ -1,5 +1,6 @@
 """What the caller may see of the tools that run, in the shape of an ``mcp_call`` item of OpenAI's Responses API."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import trio
@@ -36,8 +37,13 @@ def ended(step: Step, result: ToolResult, seconds: float) -> Step:
 
 @define(eq=False)
 class Board:
-    """All steps of a request, and those that were not told yet: of each call the newest, so they cannot pile up."""
+    """All steps of a request, and those that were not told yet: of each call the newest, so they cannot pile up.
 
+    Args:
+        offered: the tools that may be called, by function name, once they are known.
+    """
+
+    offered: Mapping[str, Offered] = field(factory=dict, init=False)
     steps: dict[str, Step] = field(factory=dict, init=False)
     _news: dict[str, Step] = field(factory=dict, init=False)
     _changed: trio.Event = field(factory=trio.Event, init=False)

@@ -5,6 +5,7 @@ import trio
 from support.tools import Tools, says
 
 from trillm.errors import TrillmError, UpstreamFailed
+from trillm.gateway.access import Caller
 from trillm.gateway.reply import ClientLeft
 from trillm.gateway.tools.calls import Calls, cut
 from trillm.gateway.tools.decide import Run
@@ -22,7 +23,7 @@ TOOLS = Tools({"s": {f"t{i}": says(f"says {i}", after_s=9 - i) for i in range(9)
 async def ran(*names, refused=(), **limits):
     """Run calls of these tools; return the messages and the seconds it took."""
     offered = {f"s__{name}": Offered("s", "s", Tool(name)) for name in TOOLS.servers["s"]}
-    calls = Calls(TOOLS, offered, ToolLimits(**limits), None, Board(), Metrics())
+    calls = Calls(TOOLS, offered, ToolLimits(**limits), Caller(), Board(), Metrics())
     run = Run(Turn(), *([ToolCall(n, f"s__{n}", "") for n in some] for some in (names, refused)))
     began = trio.current_time()
     calls.announce(run)
