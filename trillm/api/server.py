@@ -1,7 +1,7 @@
 """Hypercorn's protocols on streams that somebody else accepted.
 
 The listener is the door's, so Hypercorn gets one stream at a time. It shields its writes without a deadline; the
-streams handed over bring their own (:class:`~trillm.wire.net.RawStream`).
+streams handed over bring their own (:class:`~trillm.wire.stream.RawStream`).
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,8 +18,8 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 
 from trillm.api.mount import Asgi
-from trillm.wire.net import Replayed
 from trillm.wire.screen import Screened
+from trillm.wire.stream import Replayed
 
 KEEP_ALIVE_S = 60.0
 MAX_HEAD_BYTES = 64 * 1024

@@ -17,6 +17,7 @@ from trillm.bench.tally import Tally
 from trillm.errors import UpstreamFailed
 from trillm.wire import net
 from trillm.wire.poller import READABLE, Poller, open_poller
+from trillm.wire.stream import RECEIVE_BYTES, RawStream, close_now
 
 #: After a connection failed, so that a server that is gone is not hammered.
 RETRY_S = 0.1
@@ -136,7 +137,7 @@ class _Run:
         try:
             await _Line(self, index, stream, asks).talk()
         finally:
-            net.close_now(stream)
+            close_now(stream)
 
 
 @define(eq=False)
@@ -171,13 +172,13 @@ class _Line:
     async def _listen(self) -> None:
         """Wait until there is something to be sent that the kernel did not take at once, or nothing any more."""
         poller, stream = self.run.poller, self.stream
-        if poller is not None and isinstance(stream, net.RawStream):
+        if poller is not None and isinstance(stream, RawStream):
             await self._watch(stream, poller)
         else:
-            while not self._hear(bytes(await stream.receive_some(net.RECEIVE_BYTES))):
+            while not self._hear(bytes(await stream.receive_some(RECEIVE_BYTES))):
                 pass
 
-    async def _watch(self, stream: net.RawStream, poller: Poller) -> None:
+    async def _watch(self, stream: RawStream, poller: Poller) -> None:
         """Sleep while the poller's task takes what comes and asks again."""
         over, failures = trio.Event(), list[Exception]()
 
@@ -197,10 +198,10 @@ class _Line:
         for failure in failures:
             raise failure
 
-    def _step(self, stream: net.RawStream) -> bool:
+    def _step(self, stream: RawStream) -> bool:
         """Take what came, ask again if that was all; tell whether the connection's own task must go on."""
         try:
-            data = stream.socket.recv(net.RECEIVE_BYTES)
+            data = stream.socket.recv(RECEIVE_BYTES)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as exc:

@@ -17,8 +17,8 @@ from trio.lowlevel import wait_readable
 
 from trillm.door.listeners import Listener
 from trillm.door.tls import secured
-from trillm.wire.net import RawStream
 from trillm.wire.outbox import Outbox
+from trillm.wire.stream import RawStream
 
 log = logging.getLogger(__name__)
 

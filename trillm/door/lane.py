@@ -26,10 +26,10 @@ from trillm.gateway.proxies import UNKNOWN, Peer, peer_address
 from trillm.gateway.reply import ClientLeft, Headers, Reply
 from trillm.wire import answer
 from trillm.wire.http_request import HttpRequest
-from trillm.wire.net import RECEIVE_BYTES, RawStream, transport
 from trillm.wire.poller import HUNG_UP, Poller
 from trillm.wire.request import RequestReader
 from trillm.wire.request_head import RequestHead
+from trillm.wire.stream import RECEIVE_BYTES, RawStream, transport
 
 #: Asked for at once when a large body comes: each wake costs as much as moving 100 KB.
 MANY_BYTES = 1024 * 1024

@@ -7,7 +7,7 @@ from attrs import define, field
 
 from trillm.gateway.reply import ClientLeft, Headers
 from trillm.wire import answer
-from trillm.wire.net import RawStream, send_soon
+from trillm.wire.stream import RawStream, send_soon
 
 
 @define

@@ -6,7 +6,7 @@ from pathlib import Path
 import trio
 
 from trillm.errors import ConfigError
-from trillm.wire.net import RawStream
+from trillm.wire.stream import RawStream
 
 HTTP_2 = "h2"
 

@@ -11,7 +11,7 @@ import trio
 from attrs import frozen
 
 from trillm.errors import ConfigError
-from trillm.wire.net import RawStream, transport
+from trillm.wire.stream import RawStream, transport
 
 UNIX = "unix:"
 #: In a row, before whoever they name is no more looked for.

@@ -31,8 +31,9 @@ from trillm.mcp.messages import decode
 from trillm.mcp.session import META, MODERN, Params
 from trillm.registry.mcpentries import McpServer
 from trillm.wire.exchange import Connections, Exchange
-from trillm.wire.net import Connect, Origin, close_now
+from trillm.wire.net import Connect, Origin
 from trillm.wire.net import connect as connect_default
+from trillm.wire.stream import close_now
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,9 @@ from wsproto.utilities import LocalProtocolError, ProtocolError
 
 from trillm.errors import UpstreamFailed
 from trillm.mcp.jsonrpc import MAX_IN_FLIGHT
-from trillm.wire.net import Connect, Origin, RawStream, close_now, transport
+from trillm.wire.net import Connect, Origin
 from trillm.wire.net import connect as connect_default
+from trillm.wire.stream import RawStream, close_now, transport
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from trillm.gateway.proxies import peer_address
 from trillm.mcp.dialogue import Dialogue
 from trillm.mcp.endpoint import Endpoint
 from trillm.mcp.websocket import DEFAULTS, SUBPROTOCOL, Opening, WebSocketChannel, WebSocketSettings
-from trillm.wire.net import RawStream, Replayed, transport
+from trillm.wire.stream import RawStream, Replayed, transport
 
 AUTH_PREFIX = "mcp.auth."
 

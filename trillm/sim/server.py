@@ -22,9 +22,9 @@ from trillm.sim.endpoints import Voice
 from trillm.sim.script import Act, Answer
 from trillm.sim.settings import Cue, Pace, SimSettings
 from trillm.wire import answer as wire
-from trillm.wire.net import RawStream
 from trillm.wire.request import RequestReader
 from trillm.wire.request_head import RequestHead
+from trillm.wire.stream import RawStream
 
 log = logging.getLogger(__name__)
 

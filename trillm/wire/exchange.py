@@ -18,6 +18,7 @@ from trillm.budget import Budget, Phase
 from trillm.errors import UpstreamFailed
 from trillm.wire import net
 from trillm.wire.response import ResponseReader
+from trillm.wire.stream import RECEIVE_BYTES, RawStream, close_now, send_soon, transport
 
 #: A connection that was used this recently is not asked whether it is still there: asking is a system call, and one
 #: that turns out dead is replaced all the same.
@@ -89,7 +90,7 @@ class Connection:
         self.sent = False
         if len(request.body) <= 64 * 1024:
             whole = request.head + request.body
-            if not net.send_soon(self.stream, whole):
+            if not send_soon(self.stream, whole):
                 await self.stream.send_all(whole)
         else:
             await self.stream.send_all(request.head)
@@ -103,7 +104,7 @@ class Connection:
             UpstreamFailed: reset, closed too early, or not HTTP.
         """
         try:
-            data = await self.stream.receive_some(net.RECEIVE_BYTES)
+            data = await self.stream.receive_some(RECEIVE_BYTES)
         except trio.BrokenResourceError as exc:
             raise UpstreamFailed("the server broke the connection") from exc
         self.take(bytes(data))
@@ -118,7 +119,7 @@ class Connection:
     @property
     def reusable(self) -> bool:
         """Whether another request can follow on it."""
-        unsent = isinstance(self.stream, net.RawStream) and self.stream.unsent
+        unsent = isinstance(self.stream, RawStream) and self.stream.unsent
         return self.sent and not unsent and self.reader.complete and self.reader.keep_alive
 
 
@@ -173,7 +174,7 @@ class Connections:
                 connection.reused = True
                 connection.reader.reset()
                 return connection
-            net.close_now(connection.stream)
+            close_now(connection.stream)
         return None
 
     async def open(self, origin: net.Origin) -> Connection:
@@ -197,13 +198,13 @@ class Connections:
             connection.idle_since = now
             idle.append(connection)
         else:
-            net.close_now(connection.stream)
+            close_now(connection.stream)
 
     def close_idle(self, origin: net.Origin | None = None) -> None:
         """Close the idle connections to ``origin``, or to everyone."""
         for key in [origin] if origin else list(self._idle):
             for connection in self._idle.pop(key, []):
-                net.close_now(connection.stream)
+                close_now(connection.stream)
 
     def idle_count(self) -> int:
         """How many idle connections are kept, over all origins."""
@@ -219,7 +220,7 @@ class Connections:
         self._next_sweep = now + self.keep_alive_s
         for idle in self._idle.values():
             while idle and now - idle[0].idle_since > self.keep_alive_s:
-                net.close_now(idle.pop(0).stream)
+                close_now(idle.pop(0).stream)
 
     def _fresh(self, connection: Connection) -> bool:
         idle_s = trio.current_time() - connection.idle_since
@@ -227,8 +228,8 @@ class Connections:
             return False
         if idle_s < _SURE_S and self.repeats:
             return True
-        raw = net.transport(connection.stream)
-        return not (isinstance(raw, net.RawStream) and raw.went_stale())
+        raw = transport(connection.stream)
+        return not (isinstance(raw, RawStream) and raw.went_stale())
 
 
 @define(eq=False)
@@ -301,10 +302,10 @@ class Exchange:
         return self.reader.headers
 
     @property
-    def raw(self) -> net.RawStream | None:
+    def raw(self) -> RawStream | None:
         """The socket the response comes from, for who reads it himself, or None if it is none (TLS, tests)."""
         stream = self._open.stream
-        return stream if isinstance(stream, net.RawStream) else None
+        return stream if isinstance(stream, RawStream) else None
 
     @property
     def complete(self) -> bool:

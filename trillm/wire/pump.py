@@ -9,8 +9,8 @@ from collections.abc import Callable
 import trio
 from attrs import define, field
 
-from trillm.wire.net import RECEIVE_BYTES, RawStream
 from trillm.wire.poller import READABLE, Poller
+from trillm.wire.stream import RECEIVE_BYTES, RawStream
 
 #: Takes the bytes of one wake (``b""``: the peer closed) and its time; returns what is to be sent on, maybe nothing
 #: yet, or None if the pump can do no more for this stream. Never waits.

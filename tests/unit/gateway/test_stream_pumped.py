@@ -30,9 +30,9 @@ from support.servers import CLOSE
 from trillm.door.reply import LaneReply
 from trillm.gateway.journey import Outcome
 from trillm.gateway.limits import Limits
-from trillm.wire.net import RawStream
 from trillm.wire.poller import open_poller
 from trillm.wire.pump import Pump
+from trillm.wire.stream import RawStream
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the pump needs epoll")
 

@@ -16,8 +16,9 @@ from trillm.budget import Budget, Phase
 from trillm.errors import BudgetSpent, UpstreamFailed
 from trillm.wire import net
 from trillm.wire.exchange import Connections, Endpoint, Request, build_request
-from trillm.wire.net import Origin, RawStream
+from trillm.wire.net import Origin
 from trillm.wire.response import MAX_HEAD_BYTES
+from trillm.wire.stream import RawStream
 
 ORIGIN = Origin("http", "gpu1.example", 8000)
 OTHER = Origin("http", "gpu2.example", 8000)

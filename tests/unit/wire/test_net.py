@@ -1,4 +1,4 @@
-"""Sockets of the data path, on real socket pairs and on loopback."""
+"""Streams of the data path, on real socket pairs, and connecting, on loopback."""
 
 import gc
 import socket
@@ -14,7 +14,8 @@ from support.cancelling import run_cancelled_at
 
 from trillm.errors import UpstreamFailed
 from trillm.wire import net
-from trillm.wire.net import Origin, RawStream, close_now, connect
+from trillm.wire.net import Origin, connect
+from trillm.wire.stream import RawStream, close_now
 
 MANY = b"0123456789abcdef" * 250_000  # more than a kernel takes at once
 

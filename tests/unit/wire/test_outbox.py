@@ -11,8 +11,9 @@ from trillm.door.door import Door
 from trillm.door.listeners import Listener
 from trillm.errors import UpstreamFailed
 from trillm.wire.exchange import Connection
-from trillm.wire.net import Origin, RawStream, send_soon
+from trillm.wire.net import Origin
 from trillm.wire.outbox import open_outbox
+from trillm.wire.stream import RawStream, send_soon
 
 MANY = b"0123456789abcdef" * 250_000  # more than a kernel takes at once
 
