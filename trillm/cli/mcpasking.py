@@ -11,8 +11,9 @@ from trillm.errors import BadRequest, ConfigError, TrillmError, UpstreamFailed
 from trillm.mcp.errors import RpcError
 from trillm.mcp.groups import open_groups
 from trillm.mcp.listing import KINDS, Lists
-from trillm.mcp.logins import Logins, signer_of
+from trillm.mcp.logins import Logins
 from trillm.mcp.session import META, Params
+from trillm.mcp.signing import signer_of
 from trillm.mcp.upstream import Client, Upstream, open_session
 from trillm.registry.mcpentries import McpServer
 

@@ -13,11 +13,12 @@ from trillm.mcp.aggregate import open_aggregate
 from trillm.mcp.endpoint import Endpoint
 from trillm.mcp.house import House
 from trillm.mcp.http import HttpFace
-from trillm.mcp.logins import Logins, signer_of
+from trillm.mcp.logins import Logins
 from trillm.mcp.own import Own
 from trillm.mcp.sampling import build_sampler
 from trillm.mcp.search import Search
 from trillm.mcp.session import View
+from trillm.mcp.signing import signer_of
 from trillm.mcp.single import Single
 from trillm.mcp.upstreams import Upstreams, open_upstreams
 from trillm.mcp.websocketface import WebSocketFace

@@ -59,12 +59,3 @@ class Logins:
 
     def _write(self, logins: dict[str, Any]) -> None:
         files.replace(self.path, jsontext.dumps({"version": _VERSION, "logins": logins}))
-
-
-def signer_of(server: McpServer, logins: Logins) -> Any:
-    """Return what signs requests to ``server``, or None when nobody has logged in there; imports OAuth only then."""
-    if logins.find(server) is None:
-        return None
-    from trillm.mcp.oauth import build_signer
-
-    return build_signer(server, logins)

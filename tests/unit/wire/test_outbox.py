@@ -7,8 +7,6 @@ import trio
 from support.cancelling import run_cancelled_at
 from trio.testing import wait_all_tasks_blocked
 
-from trillm.door.door import Door
-from trillm.door.listeners import Listener
 from trillm.errors import UpstreamFailed
 from trillm.wire.exchange import Connection
 from trillm.wire.net import Origin
@@ -182,24 +180,6 @@ async def test_cancelled_anywhere_nothing_is_left_waiting():
         wait += 1
         assert not streams[-1].unsent
     assert wait > 5
-
-
-async def test_a_connection_that_ends_in_the_round_of_its_answer_has_answered(outbox, nursery):
-    listening = socket.create_server(("127.0.0.1", 0))
-    listening.setblocking(False)
-
-    async def serve(stream):
-        await stream.receive_some()
-        assert stream.send_soon(b"abc")
-
-    door = Door([Listener(listening)], serve, outbox=outbox)
-    await nursery.start(door.run)
-    client = await trio.open_tcp_stream(*listening.getsockname())
-    async with client:
-        await client.send_all(b"?")
-        assert await client.receive_some() == b"abc"
-        assert await client.receive_some() == b""
-    door.close()
 
 
 async def test_a_request_that_did_not_leave_whole_ends_its_connection(pair):
