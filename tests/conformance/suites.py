@@ -21,13 +21,12 @@ from pathlib import Path
 from attrs import frozen
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as pytest does; this is also run by itself
-from support.foreign import folder, npm, python, run
+from support.foreign import folder, node, npm, python, run
 
 HERE = Path(__file__).resolve().parent
 EXPECTED = json.loads((HERE / "expected.json").read_text())["suites"]
 TRANSPORTS = ("http", "stdio", "ws")
 
-NODE = "node@22"
 OLD, NEW = "@modelcontextprotocol/conformance@0.1.16", "@modelcontextprotocol/conformance@0.2.0-alpha.12"
 SDK = "mcp==2.3.0"
 VARIABLE = "TRILLM_CONFORMANCE"
@@ -48,27 +47,27 @@ class Tools:
     """What was fetched.
 
     Args:
-        node: a folder with the suites and Node.
+        node: Node.js.
+        modules: the suites.
         python: an interpreter that has the SDK.
         everything: the everything-server's source.
     """
 
     node: Path
+    modules: Path
     python: Path
     everything: Path
 
     def suite(self, name: str) -> list[str]:
-        modules = self.node / "node_modules"
         package = "old" if name == "0.1.16" else "new"
-        return [str(modules / "node" / "bin" / "node"), str(modules / package / "dist" / "index.js"), "server"]
+        return [str(self.node), str(self.modules / package / "dist" / "index.js"), "server"]
 
 
 def prepare() -> Tools:
     """Fetch what is not there yet; raises ``support.foreign.Unavailable``."""
-    node = folder("node", VARIABLE)
-    npm(node, NODE, f"old@npm:{OLD}", f"new@npm:{NEW}")
+    modules = npm(folder("node", VARIABLE), f"old@npm:{OLD}", f"new@npm:{NEW}")
     interpreter = python(folder("python", VARIABLE), SDK, "trio", "trio-websocket", "uvicorn", "click")
-    return Tools(node, interpreter, _everything(folder("sdk", VARIABLE)))
+    return Tools(node(), modules, interpreter, _everything(folder("sdk", VARIABLE)))
 
 
 def _everything(within: Path) -> Path:

@@ -1,6 +1,7 @@
 """MCP clients and servers from other hands, each in an environment of its own: needs npm and PyPI the first time."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -8,12 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support import foreign
 from support.foreign import Unavailable, folder, npm, python
 from support.mcpfront import PROGRAM
 from support.program import cli, serving
 
 HERE = Path(__file__).parent
-NODE = ("node@22", "ws@8", "@modelcontextprotocol/sdk@1.32.2", "@modelcontextprotocol/inspector@0.15.0")
+NODE = ("ws@8", "@modelcontextprotocol/sdk@1.32.2", "@modelcontextprotocol/inspector@0.15.0")
 SERVERS = ("@modelcontextprotocol/server-everything@2026.8.31", "@modelcontextprotocol/server-filesystem@2026.8.31")
 CALL_S = 90
 
@@ -29,13 +31,13 @@ def fetched(fetch, *arguments):
 
 @pytest.fixture(scope="module")
 def modules():
-    """Node and its packages."""
+    """Node's packages."""
     return fetched(npm, folder("node"), *NODE, *SERVERS)
 
 
 @pytest.fixture(scope="module")
-def node(modules):
-    return str(modules / "node" / "bin" / "node")
+def node():
+    return str(fetched(foreign.node))
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,10 @@ def mcp1():
 
 
 def run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=CALL_S, check=False)
+    # Node's programs start others by its name.
+    path = os.pathsep.join((str(Path(command[0]).parent), os.environ["PATH"]))
+    environment = {**os.environ, "PATH": path}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=CALL_S, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-2000:] + done.stdout[-2000:]
     return done.stdout
 

